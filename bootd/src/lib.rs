@@ -1,0 +1,1 @@
+//! The shell of bootd: sockets, files, clock, signals, wiring and the command line.

@@ -1,0 +1,3 @@
+//! The `bootd` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The RAM block cache that every client of an image shares.

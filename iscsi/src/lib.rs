@@ -1,0 +1,1 @@
+//! A sans-I/O iSCSI target: bytes and time in, bytes and Io requests out.

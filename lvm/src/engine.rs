@@ -1,0 +1,117 @@
+//! The trait behind which the embedded, the kernel and the simulated engine are alike.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use block::{Bytes, Geometry, Volume};
+use serde::{Deserialize, Serialize};
+
+use crate::EngineError;
+
+/// Which boot of which client a disk belongs to, and what it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRequest {
+    /// The client's name, as in the site.
+    pub client: String,
+    /// The boot it is for. A larger epoch is a later boot.
+    pub epoch: u64,
+    /// The image's name, as in the site.
+    pub image: String,
+    /// The image's immutable version.
+    pub version: String,
+    /// The image's file.
+    pub path: PathBuf,
+    /// How much the client may write, in bytes of space taken; at the limit new blocks fail with `NoSpace`.
+    pub overlay_limit: Bytes,
+    /// What the shell wants to find again after a restart (target name, CHAP account), kept beside the overlay in
+    /// a file that only its owner may read. Opaque to the engine.
+    pub note: String,
+}
+
+/// A disk that is attached: made, and ready for a target to export.
+#[derive(Clone)]
+pub struct Disk {
+    /// What was asked for.
+    pub request: DiskRequest,
+    /// How large it is.
+    pub geometry: Geometry,
+    /// The disk itself, checked. `None` where the kernel exports it by itself.
+    pub volume: Option<Arc<dyn Volume>>,
+}
+
+/// What [`Engine::attach`] changed.
+#[derive(Clone)]
+pub enum Attached {
+    /// A fresh overlay was made for this epoch; overlays of this client's earlier epochs are gone.
+    Made(Disk),
+    /// This client's disk of this epoch existed already and is as it was.
+    Already(Disk),
+}
+
+/// What [`Engine::detach`] changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detached {
+    /// The disk is gone, and its space with it.
+    Removed,
+    /// There was none.
+    Absent,
+}
+
+/// How full an attached disk's overlay is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// What was asked for.
+    pub request: DiskRequest,
+    /// Space that the overlay takes, in bytes.
+    pub overlay_used: Bytes,
+}
+
+/// Hits and misses of one image's cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// The image's name.
+    pub image: String,
+    /// The image's version.
+    pub version: String,
+    /// Chunks that were in RAM when asked for.
+    pub hits: u64,
+    /// Chunks that had to be read.
+    pub misses: u64,
+}
+
+/// The maker and keeper of clients' disks. Calls may block for milliseconds and are safe from many threads;
+/// calls for one client are serialised by the engine.
+pub trait Engine: Send + Sync {
+    /// What it is called in status and logs: `embedded`, `kernel`, `sim`.
+    fn name(&self) -> &'static str;
+
+    /// Sees to it that the client has exactly this disk. A new epoch gets a fresh overlay whatever the image's
+    /// size, and ends the earlier epochs' disks: their volumes answer `Gone` from then on.
+    ///
+    /// # Errors
+    /// When the image can't be read or the overlay can't be made; nothing has changed then, and an earlier
+    /// epoch's disk goes on.
+    fn attach(&self, request: DiskRequest) -> Result<Attached, EngineError>;
+
+    /// Removes the client's disk of that epoch.
+    ///
+    /// # Errors
+    /// When the overlay can't be removed; the disk no longer serves anyone even then.
+    fn detach(&self, client: &str, epoch: u64) -> Result<Detached, EngineError>;
+
+    /// All attached disks.
+    fn list(&self) -> Vec<Disk>;
+
+    /// How full they are.
+    fn status(&self) -> Vec<DiskStatus>;
+
+    /// How the images' cache does.
+    fn cache(&self) -> Vec<CacheStatus>;
+
+    /// Finds what an earlier process left: adopts disks that are whole, removes what is not, and says which disks
+    /// it adopted. Called once, before serving.
+    ///
+    /// # Errors
+    /// When the place of the overlays can't be read.
+    fn reap(&self) -> Result<Vec<Disk>, EngineError>;
+}

@@ -1,0 +1,39 @@
+//! What an engine may fail with. All of it is the operator's to mend, so each says what to do.
+
+use std::path::PathBuf;
+
+/// An engine's failure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The image's file can't be used.
+    #[error("image {image}: can't read {}: {source}; check that the file exists and that bootd may read it", path.display())]
+    Image {
+        /// The image's name.
+        image: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The image's file is no disk.
+    #[error("image {image}: {} is {size} bytes long, which is not a whole number of 512-byte blocks; a raw disk image is needed (convert with: qemu-img convert -O raw)", path.display())]
+    NotADisk {
+        /// The image's name.
+        image: String,
+        /// Its file.
+        path: PathBuf,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// The overlay can't be made, read or removed.
+    #[error("client {client}: overlay {}: {source}; check free space and permissions there", path.display())]
+    Overlay {
+        /// The client's name.
+        client: String,
+        /// The overlay's file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,7 @@
+//! Which disk a client gets, and its whole life: images, versions, overlays.
+
+mod engine;
+mod error;
+
+pub use engine::{Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine};
+pub use error::EngineError;

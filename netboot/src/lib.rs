@@ -1,0 +1,1 @@
+//! Sans-I/O boot decisions: DHCP, boot plan, TFTP, the boot session.

@@ -1,0 +1,1 @@
+//! What the whole-system tests share: labs in network namespaces, virtual clients, the daemon under test.
