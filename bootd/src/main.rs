@@ -1,3 +1,7 @@
 //! The `bootd` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bootd::main()
+}

@@ -1,0 +1,1 @@
+//! Builds, owns and drains every service.

@@ -1,0 +1,39 @@
+//! One file per socket: receive, call the pure core, send.
+//!
+//! Every service is a struct with the same two calls, so that [`app`](crate::app) can order and drain them:
+//! - `fn bind(..) -> Result<Self, ServiceError>`: opens the socket and does all that needs a capability. It runs
+//!   before the asynchronous runtime exists: plain `std` or `socket2` sockets, set non-blocking.
+//! - `async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError>`: serves until
+//!   `stop` is cancelled, drains, and returns. Returning for any other reason is an error that ends the daemon.
+
+use std::io;
+
+pub(crate) mod iscsi;
+
+/// Why a service could not start or had to end. It is the operator's to mend, so it says how.
+#[derive(Debug, thiserror::Error)]
+#[error("{service}: {what}: {source}{}", remedy.as_deref().map(|r| format!("; {r}")).unwrap_or_default())]
+pub(crate) struct ServiceError {
+    /// `dhcp`, `tftp`, `http`, `iscsi`, `ra`, `control`.
+    pub(crate) service: &'static str,
+    /// What was being done: "can't listen on 10.0.0.1:69".
+    pub(crate) what: String,
+    /// What the operator can do, where that is known.
+    pub(crate) remedy: Option<String>,
+    /// The system's reason.
+    pub(crate) source: io::Error,
+}
+
+impl ServiceError {
+    /// The error of `service` that failed at `what`.
+    pub(crate) fn new(service: &'static str, what: impl Into<String>, source: io::Error) -> Self {
+        Self { service, what: what.into(), remedy: None, source }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}

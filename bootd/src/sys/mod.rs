@@ -1,0 +1,1 @@
+//! The few calls to the system that no crate wraps safely.
