@@ -17,7 +17,7 @@ pub struct NameError {
 }
 
 impl NameError {
-    fn new(what: &'static str, value: &str, rule: &'static str, example: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str, value: &str, rule: &'static str, example: &'static str) -> Self {
         Self { what, value: value.escape_default().take(80).collect(), rule, example }
     }
 }
