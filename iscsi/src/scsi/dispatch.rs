@@ -1,0 +1,60 @@
+//! From a command as it came to the family that does it.
+
+use super::cdb::Cdb;
+use super::command::{Command, NexusId};
+use super::sense::{Condition, Sense, SenseFormat};
+use super::table::Op;
+use super::task::{Step, Verdict};
+use super::{Lun, capacity, inquiry, mode, rw};
+
+/// The first step of `command`, or why it is refused.
+pub(super) fn begin(lun: &Lun, command: &Command<'_>) -> Verdict {
+    if !is_lun_zero(command.lun) {
+        return on_absent_lun(command);
+    }
+    let decoded = Cdb::decode(command.cdb);
+    lun.admit(command.nexus, decoded.as_ref().ok().map(Cdb::spec))?;
+    let cdb = decoded?;
+    match cdb.spec().op {
+        Op::TestUnitReady => Ok(Step::Done),
+        Op::RequestSense => request_sense(lun, command.nexus, &cdb),
+        Op::Inquiry => inquiry::inquiry(lun, &cdb),
+        Op::ModeSense6 => mode::sense6(lun, &cdb),
+        Op::ModeSense10 => mode::sense10(lun, &cdb),
+        Op::ReadCapacity10 => capacity::read_capacity_10(lun),
+        Op::ReadCapacity16 => capacity::read_capacity_16(lun, &cdb),
+        Op::ReportLuns => capacity::report_luns(&cdb),
+        Op::Read => rw::read(lun, &cdb),
+        Op::Write => rw::write(lun, &cdb),
+        Op::SynchronizeCache => rw::synchronize_cache(lun, &cdb),
+    }
+}
+
+/// LUN 0, in the peripheral device or the flat space addressing method (SAM-5 4.7.7).
+fn is_lun_zero(lun: u64) -> bool {
+    matches!(lun, 0 | 0x4000_0000_0000_0000)
+}
+
+/// What a target answers for a logical unit that it doesn't have (SPC-4 6.6.1, 6.33, 6.39).
+fn on_absent_lun(command: &Command<'_>) -> Verdict {
+    let cdb = Cdb::decode(command.cdb).map_err(|_| Condition::LOGICAL_UNIT_NOT_SUPPORTED)?;
+    match cdb.spec().op {
+        Op::Inquiry => inquiry::absent(&cdb),
+        Op::ReportLuns => capacity::report_luns(&cdb),
+        Op::RequestSense => sense_data(Condition::LOGICAL_UNIT_NOT_SUPPORTED, &cdb),
+        _ => Err(Condition::LOGICAL_UNIT_NOT_SUPPORTED.into()),
+    }
+}
+
+/// REQUEST SENSE (SPC-4 6.39): a unit attention that waits, as data; hearing it this way clears it too.
+fn request_sense(lun: &Lun, nexus: NexusId, cdb: &Cdb<'_>) -> Verdict {
+    let attention = lun.change(|state| state.nexuses.take_attention(nexus));
+    sense_data(attention.unwrap_or(Condition::NO_SENSE), cdb)
+}
+
+fn sense_data(condition: Condition, cdb: &Cdb<'_>) -> Verdict {
+    const DESC: u8 = 0x01;
+    let format = if cdb.flag(1, DESC) { SenseFormat::Descriptor } else { SenseFormat::Fixed };
+    let bytes = Sense::from(condition).in_format(format).to_bytes();
+    Step::parameter_data(bytes, cdb.allocation_length())
+}

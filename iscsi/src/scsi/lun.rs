@@ -1,0 +1,154 @@
+//! The logical unit: what all sessions of one target share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use block::Geometry;
+use parking_lot::Mutex;
+
+use super::command::{InitiatorPort, NexusId};
+use super::mode::ModePages;
+use super::nexus::Nexuses;
+use super::sense::{Condition, SenseFormat};
+use super::table::{Access, Spec};
+use super::task::Failure;
+
+/// Who the disk says it is. Stable for a client over reboots, or its operating system sees a new disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// T10 VENDOR IDENTIFICATION: at most 8 ASCII characters, the rest is cut.
+    pub vendor: String,
+    /// PRODUCT IDENTIFICATION: at most 16 ASCII characters.
+    pub product: String,
+    /// PRODUCT REVISION LEVEL: at most 4 ASCII characters.
+    pub revision: String,
+    /// PRODUCT SERIAL NUMBER: ASCII, unique among all disks, at most 36 characters.
+    pub serial: String,
+    /// The logical unit's NAA designator: IEEE Registered Extended (SPC-4 7.8.6.6.5), first four bits 6.
+    pub naa: [u8; 16],
+    /// The target's iSCSI name.
+    pub target_name: String,
+}
+
+/// What kind of disk it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LunOptions {
+    /// Whether every write is refused.
+    pub read_only: bool,
+    /// Whether the disk gives space back, and says how its blocks are provisioned.
+    pub thin: bool,
+    /// Logical blocks per physical block, as a power of two: 3 is a disk of 4 KiB blocks that emulates 512 bytes,
+    /// so that clients align what they write. At most 15.
+    pub physical_block_exponent: u8,
+}
+
+impl Default for LunOptions {
+    fn default() -> Self {
+        Self { read_only: false, thin: true, physical_block_exponent: 3 }
+    }
+}
+
+/// A disk that initiators can log in to: logical unit number 0 of its target.
+///
+/// Sessions [`join`](Lun::join) it when their login is complete and [`leave`](Lun::leave) it when they end.
+/// Reads and writes take no lock as long as no reservation is held and no unit attention waits.
+#[derive(Debug)]
+pub struct Lun {
+    identity: Identity,
+    geometry: Geometry,
+    options: LunOptions,
+    mode: ModePages,
+    /// Whether anything in `state` could keep a command back. Written with `state` locked.
+    guarded: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What changes by what initiators do.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) nexuses: Nexuses,
+}
+
+impl State {
+    fn is_guarded(&self) -> bool {
+        self.nexuses.any_attention()
+    }
+}
+
+impl Lun {
+    /// A disk of that size. It begins as after power on: every session hears of that first.
+    #[must_use]
+    pub fn new(identity: Identity, geometry: Geometry, options: LunOptions) -> Self {
+        Self {
+            identity,
+            geometry,
+            options,
+            mode: ModePages::default(),
+            guarded: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    /// A session begins. Its first command is told of the power on (SPC-4 5.13).
+    pub fn join(&self, nexus: NexusId, port: InitiatorPort) {
+        self.change(|state| state.nexuses.join(nexus, port));
+    }
+
+    /// A session has ended, by logout or otherwise: an I_T nexus loss (SAM-5 6.3.4).
+    pub fn leave(&self, nexus: NexusId) {
+        self.change(|state| state.nexuses.leave(nexus));
+    }
+
+    /// LOGICAL UNIT RESET (SAM-5 6.3.3). Every session but the one that asked for it is told.
+    pub fn reset(&self, by: NexusId) {
+        self.mode.reset();
+        self.change(|state| state.nexuses.tell_others(by, Condition::BUS_DEVICE_RESET));
+    }
+
+    /// Who the disk says it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How large the disk is.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// What kind of disk it is.
+    #[must_use]
+    pub fn options(&self) -> LunOptions {
+        self.options
+    }
+
+    pub(super) fn mode(&self) -> &ModePages {
+        &self.mode
+    }
+
+    pub(super) fn sense_format(&self) -> SenseFormat {
+        if self.mode.descriptor_sense() { SenseFormat::Descriptor } else { SenseFormat::Fixed }
+    }
+
+    /// Whether writes are refused: by the disk's nature, or by the SWP bit.
+    pub(super) fn is_write_protected(&self) -> bool {
+        self.options.read_only || self.mode.software_write_protect()
+    }
+
+    /// Locks the state and changes it. The one place where it is written, so that `guarded` is always right.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        self.guarded.store(state.is_guarded(), Ordering::Release);
+        result
+    }
+
+    /// Whether `nexus` may do this command now; `None` is a command that the table doesn't know. In the order of
+    /// SAM-5 5.3.3: unit attention, then reservation.
+    pub(super) fn admit(&self, nexus: NexusId, spec: Option<&Spec>) -> Result<(), Failure> {
+        if !self.guarded.load(Ordering::Acquire) || spec.is_some_and(|spec| spec.access == Access::Always) {
+            return Ok(());
+        }
+        self.change(|state| state.nexuses.take_attention(nexus)).map_or(Ok(()), |it| Err(it.into()))
+    }
+}
