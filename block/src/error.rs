@@ -1,7 +1,8 @@
 //! What can go wrong with a disk, sorted by what the client must be told.
 
 use std::error::Error;
-use std::fmt;
+use std::path::PathBuf;
+use std::{fmt, io};
 
 /// The kind of a [`BlockError`]. Each kind has one SCSI answer, so the mapping is a single `match` elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,5 +76,43 @@ impl fmt::Display for BlockError {
 impl Error for BlockError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|e| e as &(dyn Error + 'static))
+    }
+}
+
+/// A volume that can't be made from its files. All of it is the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file can't be opened, made or read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file can't be a disk: it is empty, or not a whole number of 512-byte blocks long.
+    #[error("{}: {size} bytes are not a whole number of 512-byte blocks, or none", path.display())]
+    NotADisk {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// The file is not what an earlier process would have left there.
+    #[error("{}: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl OpenError {
+    /// The error of `path` that a system call gave.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
     }
 }

@@ -3,12 +3,19 @@
 //! Nothing here knows of tokio, of the network or of any other crate of bootd. A disk is a stack of
 //! [`Volume`]s: a source at the bottom, layers above, `Checked` at each seam that outsiders reach.
 
+mod checked;
 mod error;
+mod file;
+mod fileio;
+mod mem;
 mod segments;
 mod units;
 mod volume;
 
-pub use error::{BlockError, ErrorKind};
+pub use checked::Checked;
+pub use error::{BlockError, ErrorKind, OpenError};
+pub use file::FileVolume;
+pub use mem::MemVolume;
 pub use segments::Segments;
 pub use units::{BlockCount, BlockRange, Bytes, Geometry, Lba, SECTOR_SIZE, UnitError};
 pub use volume::{Extent, Provisioning, Volume};

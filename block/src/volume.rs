@@ -34,6 +34,11 @@ pub trait Volume: Send + Sync {
     /// How large it is. Never changes while the volume lives.
     fn geometry(&self) -> Geometry;
 
+    /// Whether it takes no writes: then each of them fails with `ReadOnly`. Never changes while the volume lives.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
     /// Appends the range's bytes to `out`, shared with whatever cache holds them.
     ///
     /// # Errors
@@ -90,6 +95,11 @@ pub trait Volume: Send + Sync {
 
     /// Asks for the range to be brought into the cache soon. Only a hint.
     fn prefetch(&self, range: BlockRange) {
+        let _ = range;
+    }
+
+    /// Says that the caller keeps a copy of the range, so that caches below need not. Only a hint.
+    fn forget(&self, range: BlockRange) {
         let _ = range;
     }
 }
