@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod control;
 mod events;
+mod machine;
 mod serve;
 mod state;
 mod sys;

@@ -1,19 +1,52 @@
-//! The configuration as bootd runs by it: complete, checked, and made from the file and the flags alone.
+//! The configuration as bootd runs by it: complete, checked, and made from the file, the flags and the machine.
 //!
-//! [`wire`] mirrors the file; [`Config`] has no optional part that means "default". The only road from one to
-//! the other is [`Config::load`].
+//! `wire` mirrors the file; [`Config`] has no optional part that means "default". The only road from one to
+//! the other is [`Config::load`], and it ends before any socket is opened.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use block::Bytes;
+
+mod amounts;
+mod error;
+mod link;
+mod load;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub(crate) use amounts::{show_size, size};
+pub(crate) use error::ConfigError;
+pub(crate) use link::ServedInterface;
+
+/// The file that is read when no other is named, if it exists.
+pub(crate) const DEFAULT_FILE: &str = "/etc/bootd/bootd.toml";
+
+/// The data directory when no other is named.
+pub(crate) const DEFAULT_DATA: &str = "/var/lib/bootd";
+
+/// What the command line says; it comes before the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    /// `--config`
+    pub(crate) file: Option<PathBuf>,
+    /// `--interface`
+    pub(crate) interfaces: Vec<String>,
+    /// `--data`
+    pub(crate) data: Option<PathBuf>,
+    /// `--log`
+    pub(crate) log: Option<String>,
+    /// `--sim`
+    pub(crate) sim: bool,
+}
 
 /// All of bootd's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
     /// The interfaces served. Never empty.
-    pub(crate) interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<ServedInterface>,
     /// Where everything is kept that outlives the process.
     pub(crate) data: PathBuf,
     /// This server's name: one DNS label, also in the target names.
@@ -55,13 +88,11 @@ pub(crate) enum EngineKind {
     Sim,
 }
 
-/// The settings of DHCP.
+/// The settings of DHCP that hold on every interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dhcp {
     /// Whether bootd answers DHCP at all.
     pub(crate) enabled: bool,
-    /// Addresses for machines whose entry names none.
-    pub(crate) pool: Pool,
     /// The router clients are told of; `None`: none.
     pub(crate) router: Option<Ipv4Addr>,
     /// The name servers clients are told of.
@@ -70,17 +101,6 @@ pub(crate) struct Dhcp {
     pub(crate) lease: Duration,
     /// What a machine gets that is no client.
     pub(crate) unknown: Unknown,
-}
-
-/// The addresses that DHCP hands out by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Pool {
-    /// The upper half of each interface's subnet, without the server's own address.
-    UpperHalf,
-    /// From the first to the last, on the interface whose subnet they lie in.
-    Range(Ipv4Addr, Ipv4Addr),
-    /// None: only addresses named in clients' entries.
-    Empty,
 }
 
 /// What a machine gets that is no client.
@@ -120,6 +140,11 @@ impl Config {
 
     /// The socket of the command line.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.data.join("bootd.sock")
+        socket_in(&self.data)
     }
+}
+
+/// The socket of the command line, in this data directory.
+pub(crate) fn socket_in(data: &Path) -> PathBuf {
+    data.join("bootd.sock")
 }

@@ -1,0 +1,90 @@
+//! An interface to serve, and the addresses that may be handed out on it.
+
+use std::net::Ipv4Addr;
+
+/// The most addresses a default pool has. A larger subnet's pool is its last this many.
+const LARGEST_DEFAULT_POOL: u32 = 65_536;
+
+/// An interface that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServedInterface {
+    /// Its name.
+    pub(crate) name: String,
+    /// The system's number of it.
+    pub(crate) index: u32,
+    /// Its Ethernet address.
+    pub(crate) mac: [u8; 6],
+    /// Our address on it.
+    pub(crate) address: Ipv4Addr,
+    /// How many bits of it are the subnet's.
+    pub(crate) prefix_len: u8,
+    /// The first and last address for machines whose entry names none; `None`: there are none.
+    pub(crate) pool: Option<(Ipv4Addr, Ipv4Addr)>,
+}
+
+impl ServedInterface {
+    /// The first and last address that a machine can have in this subnet; `None` when there is room for no other.
+    pub(crate) fn hosts(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let host_bits = 32u8.checked_sub(self.prefix_len).filter(|bits| *bits >= 2)?;
+        let span = u32::try_from((1u64 << host_bits) - 1).ok()?;
+        let network = self.address.to_bits() & !span;
+        Some(((network + 1).into(), (network + span - 1).into()))
+    }
+
+    /// Whether a machine in this subnet can have that address.
+    pub(crate) fn has_host(&self, address: Ipv4Addr) -> bool {
+        self.hosts().is_some_and(|(first, last)| (first..=last).contains(&address))
+    }
+
+    /// The upper half of the subnet. Where our own address lies in it, the larger part on one side of it.
+    pub(super) fn default_pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let (first, last) = self.hosts()?;
+        let (first, last, own) = (first.to_bits(), last.to_bits(), self.address.to_bits());
+        let mut from = first + (last - first).div_ceil(2);
+        let mut to = last;
+        if (from..=to).contains(&own) {
+            if own - from >= to - own { to = own - 1 } else { from = own + 1 }
+        }
+        if from > to {
+            return None;
+        }
+        from = from.max(to.saturating_sub(LARGEST_DEFAULT_POOL - 1));
+        Some((from.into(), to.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(address: [u8; 4], prefix_len: u8) -> ServedInterface {
+        let address = address.into();
+        ServedInterface { name: "eth1".into(), index: 2, mac: [2; 6], address, prefix_len, pool: None }
+    }
+
+    #[test]
+    fn the_default_pool_is_the_upper_half_without_ourselves() {
+        for (address, prefix, pool) in [
+            ([10, 0, 0, 1], 24, Some(([10, 0, 0, 128], [10, 0, 0, 254]))),
+            ([10, 0, 0, 254], 24, Some(([10, 0, 0, 128], [10, 0, 0, 253]))),
+            ([10, 0, 0, 130], 24, Some(([10, 0, 0, 131], [10, 0, 0, 254]))),
+            ([10, 0, 0, 1], 30, Some(([10, 0, 0, 2], [10, 0, 0, 2]))),
+            ([10, 0, 0, 2], 30, None),
+            ([10, 0, 0, 1], 31, None),
+            ([10, 0, 0, 1], 32, None),
+            ([10, 0, 0, 1], 8, Some(([10, 254, 255, 255], [10, 255, 255, 254]))),
+        ] {
+            let pool = pool.map(|(a, b): ([u8; 4], [u8; 4])| (a.into(), b.into()));
+            assert_eq!(link(address, prefix).default_pool(), pool, "{address:?}/{prefix}");
+        }
+    }
+
+    #[test]
+    fn network_and_broadcast_are_no_hosts() {
+        let link = link([10, 0, 0, 1], 24);
+        assert!(link.has_host([10, 0, 0, 254].into()));
+        for none in [[10, 0, 0, 0], [10, 0, 0, 255], [10, 0, 1, 1]] {
+            assert!(!link.has_host(none.into()), "{none:?}");
+        }
+    }
+}

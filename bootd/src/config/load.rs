@@ -1,0 +1,425 @@
+//! From the file, the flags and the machine to a [`Config`], or to the first thing that is wrong.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use block::Bytes;
+use toml::Spanned;
+use tracing_subscriber::EnvFilter;
+
+use super::wire::{Names, Wire};
+use super::{
+    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, Dhcp, EngineKind, Flags, ServedInterface, Unknown,
+    amounts,
+};
+use crate::machine::Machine;
+
+/// The largest configuration file that is read, in bytes. A larger one is an error: it is some other file.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The least RAM the cache may be given, in bytes: with less, a boot's own reads push each other out.
+const LEAST_CACHE: u64 = 16 << 20;
+
+/// The share of RAM, in percent, that the cache takes when nothing is said, and the most it takes by itself.
+const DEFAULT_CACHE_PERCENT: u64 = 25;
+const LARGEST_DEFAULT_CACHE: u64 = 64 << 30;
+
+/// The least a client may be allowed to write, in bytes: less does not see an operating system to its log-in.
+const LEAST_OVERLAY: u64 = 16 << 20;
+
+/// What a client may write when nothing is said, in bytes.
+const DEFAULT_OVERLAY: u64 = 20 << 30;
+
+/// Shortest and longest lease. Shorter ones make clients ask all the time; longer ones never come back.
+const LEASES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 86_400));
+
+/// Where Debian, Fedora, Arch and a build by hand put boot programs.
+const BOOT_PROGRAMS: [&str; 4] =
+    ["/usr/lib/ipxe", "/usr/share/ipxe", "/usr/share/ipxe/x86_64", "/usr/local/share/ipxe"];
+
+/// The longest domain: with the longest server, image and client names the target name must fit in 223 bytes.
+const LONGEST_DOMAIN: usize = 63;
+
+/// The file as read: what everything else is checked against.
+struct Source {
+    path: PathBuf,
+    text: String,
+    wire: Wire,
+}
+
+impl Source {
+    /// Reads the file that the flags name, or the default one if it exists, or nothing.
+    fn read(flags: &Flags) -> Result<Self, ConfigError> {
+        let path = flags.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        let text = match read_text(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && flags.file.is_none() => String::new(),
+            Err(e) => {
+                let remedy =
+                    "name a readable file with --config FILE, or leave --config away to run on defaults";
+                return Err(ConfigError::whole_file(&path, format!("can't be read: {e}"), remedy));
+            }
+        };
+        let wire = toml::from_str(&text).map_err(|e| ConfigError::syntax(&path, &text, &e))?;
+        Ok(Self { path, text, wire })
+    }
+
+    /// The error of that value in the file.
+    fn wrong<T>(
+        &self,
+        value: &Spanned<T>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError::in_file(&self.path, &self.text, value.span(), what, remedy)
+    }
+
+    /// The data directory of the flags, the file or the default.
+    fn data(&self, flags: &Flags) -> Result<PathBuf, ConfigError> {
+        if let Some(data) = &flags.data {
+            return std::path::absolute(data)
+                .map_err(|e| ConfigError::elsewhere("--data", e.to_string(), "give an absolute path"));
+        }
+        self.absolute(self.wire.data.as_ref(), || DEFAULT_DATA.into())
+    }
+
+    fn absolute(
+        &self,
+        path: Option<&Spanned<PathBuf>>,
+        default: impl FnOnce() -> PathBuf,
+    ) -> Result<PathBuf, ConfigError> {
+        let Some(path) = path else { return Ok(default()) };
+        if path.get_ref().is_absolute() {
+            return Ok(path.get_ref().clone());
+        }
+        let what = format!("{:?} is not an absolute path", path.get_ref());
+        Err(self.wrong(path, what, "begin it with \"/\": where the daemon is started from must not matter"))
+    }
+
+    fn address(&self, value: &Spanned<String>, example: &str) -> Result<Ipv4Addr, ConfigError> {
+        value.get_ref().parse().map_err(|_| {
+            let what = format!("{:?} is no IPv4 address", value.get_ref());
+            self.wrong(value, what, format!("write, for example: {example}"))
+        })
+    }
+
+    fn port(&self, value: Option<&Spanned<i64>>, default: u16) -> Result<u16, ConfigError> {
+        let Some(value) = value else { return Ok(default) };
+        u16::try_from(*value.get_ref()).ok().filter(|port| *port != 0).ok_or_else(|| {
+            let what = format!("{} is no TCP port", value.get_ref());
+            self.wrong(value, what, format!("write a number from 1 to 65535; the usual one is {default}"))
+        })
+    }
+
+    fn size(
+        &self,
+        value: &Spanned<String>,
+        whole: Option<u64>,
+        least: u64,
+        example: &str,
+    ) -> Result<u64, ConfigError> {
+        let text = value.get_ref();
+        let remedy = format!("write, for example: {example}");
+        let bytes = amounts::size(text, whole)
+            .ok_or_else(|| self.wrong(value, format!("{text:?} is no size"), &remedy))?;
+        if bytes < least {
+            let what =
+                format!("{text:?} is less than {}, the least that is of use", amounts::show_size(least));
+            return Err(self.wrong(value, what, remedy));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Config {
+    /// The configuration that the file, the flags (which come before the file) and the machine make.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place and remedy.
+    pub(crate) fn load(flags: &Flags, machine: &Machine) -> Result<Self, ConfigError> {
+        Self::try_from((&Source::read(flags)?, flags, machine))
+    }
+
+    /// The data directory alone, for commands that only talk to the daemon and need no valid configuration.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub(crate) fn data_directory(flags: &Flags) -> Result<PathBuf, ConfigError> {
+        Source::read(flags)?.data(flags)
+    }
+}
+
+impl TryFrom<(&Source, &Flags, &Machine)> for Config {
+    type Error = ConfigError;
+
+    fn try_from((source, flags, machine): (&Source, &Flags, &Machine)) -> Result<Self, ConfigError> {
+        let wire = &source.wire;
+        let data = source.data(flags)?;
+        let (http_port, iscsi_port) = ports(source)?;
+        Ok(Self {
+            interfaces: interfaces(source, flags, machine)?,
+            server: server(source, machine)?,
+            domain: domain(source)?,
+            iqn_date: iqn_date(source)?,
+            router_advertisement: wire.router_advertisement.unwrap_or(true),
+            boot_programs: boot_programs(source)?,
+            log: log(source, flags)?,
+            engine: if flags.sim { EngineKind::Sim } else { EngineKind::Embedded },
+            dhcp: dhcp(source)?,
+            tftp: wire.tftp.enabled.unwrap_or(true),
+            http_port,
+            iscsi_port,
+            cache_size: cache_size(source, machine)?,
+            overlay_limit: Bytes(match &wire.overlay.limit {
+                Some(limit) => source.size(limit, None, LEAST_OVERLAY, "limit = \"20GiB\"")?,
+                None => DEFAULT_OVERLAY,
+            }),
+            overlay_directory: source.absolute(wire.overlay.directory.as_ref(), || data.join("overlays"))?,
+            data,
+        })
+    }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > LARGEST_FILE {
+        return Err(io::Error::other("it is larger than any configuration file"));
+    }
+    fs::read_to_string(path)
+}
+
+fn ports(source: &Source) -> Result<(u16, u16), ConfigError> {
+    let http = source.port(source.wire.http.port.as_ref(), 80)?;
+    let iscsi = source.port(source.wire.iscsi.port.as_ref(), 3260)?;
+    match source.wire.iscsi.port.as_ref().or(source.wire.http.port.as_ref()) {
+        Some(port) if http == iscsi => {
+            Err(source.wrong(port, format!("HTTP and iSCSI can't share port {http}"), "give each its own"))
+        }
+        _ => Ok((http, iscsi)),
+    }
+}
+
+fn interfaces(
+    source: &Source,
+    flags: &Flags,
+    machine: &Machine,
+) -> Result<Vec<ServedInterface>, ConfigError> {
+    let in_file = source.wire.interface.as_ref().filter(|_| flags.interfaces.is_empty());
+    let names = in_file.map_or(&flags.interfaces, |names| &names.get_ref().0);
+    let wrong = |what: String, remedy: String| match in_file {
+        Some(names) => source.wrong(names, what, remedy),
+        None => ConfigError::elsewhere("--interface", what, remedy),
+    };
+    if names.is_empty() {
+        return Err(wrong(
+            "no interface to serve is named".into(),
+            format!(
+                "write --interface NAME, or interface = \"NAME\" in the file; this machine has: {}",
+                machine.choices()
+            ),
+        ));
+    }
+    let mut all: Vec<ServedInterface> = Vec::new();
+    for name in names {
+        let Some(found) = machine.interfaces.get(name) else {
+            let what = format!("there is no interface {name:?}");
+            return Err(wrong(what, format!("this machine has: {}", machine.choices())));
+        };
+        let Some((address, prefix_len)) = found.addresses.first().copied() else {
+            let what = format!("interface {name} has no IPv4 address");
+            return Err(wrong(
+                what,
+                format!("give it one, for example: ip address add 10.0.0.1/24 dev {name}"),
+            ));
+        };
+        if all.iter().any(|other| other.name == *name) {
+            return Err(wrong(format!("interface {name} is named twice"), "name each interface once".into()));
+        }
+        let mut link = ServedInterface {
+            name: name.clone(),
+            index: found.index,
+            mac: found.mac,
+            address,
+            prefix_len,
+            pool: None,
+        };
+        link.pool = link.default_pool();
+        all.push(link);
+    }
+    pool(source, &mut all)?;
+    Ok(all)
+}
+
+/// Puts the pool that the file names in the place of the default ones.
+fn pool(source: &Source, interfaces: &mut [ServedInterface]) -> Result<(), ConfigError> {
+    let Some(pool) = &source.wire.dhcp.pool else { return Ok(()) };
+    if pool.get_ref() == "none" {
+        interfaces.iter_mut().for_each(|link| link.pool = None);
+        return Ok(());
+    }
+    let Some((first, last)) = amounts::address_range(pool.get_ref()) else {
+        let what = format!("{:?} is no range of addresses", pool.get_ref());
+        let remedy =
+            "write the first and the last, for example: pool = \"10.0.0.100-10.0.0.200\", or \"none\"";
+        return Err(source.wrong(pool, what, remedy));
+    };
+    let Some(link) = interfaces.iter_mut().find(|link| link.has_host(first) && link.has_host(last)) else {
+        let subnets: Vec<String> = interfaces
+            .iter()
+            .filter_map(|link| link.hosts().map(|(first, last)| format!("{first}-{last} (on {})", link.name)))
+            .collect();
+        let what = format!("{:?} does not lie in the subnet of an interface that is served", pool.get_ref());
+        return Err(source.wrong(pool, what, format!("stay within {}", subnets.join(" or "))));
+    };
+    if (first..=last).contains(&link.address) {
+        let what = format!("the pool holds this server's own address {}", link.address);
+        return Err(source.wrong(pool, what, "end the pool before it, or begin behind it"));
+    }
+    link.pool = Some((first, last));
+    Ok(())
+}
+
+/// Whether `text` is one DNS label in lower case.
+fn is_label(text: &str) -> bool {
+    text.parse::<site::ClientName>().is_ok()
+}
+
+fn server(source: &Source, machine: &Machine) -> Result<String, ConfigError> {
+    let rule = "it is one DNS label of a-z, 0-9 and \"-\"; write, for example: server = \"appserver1\"";
+    if let Some(name) = &source.wire.server {
+        if is_label(name.get_ref()) {
+            return Ok(name.get_ref().clone());
+        }
+        return Err(source.wrong(name, format!("{:?} is no server name", name.get_ref()), rule));
+    }
+    let name = machine.host_name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    if is_label(&name) {
+        return Ok(name);
+    }
+    let what = format!("this machine's host name {:?} can't stand in a target name", machine.host_name);
+    Err(ConfigError::elsewhere("server", what, format!("set a name in the file: {rule}")))
+}
+
+fn domain(source: &Source) -> Result<String, ConfigError> {
+    let Some(domain) = &source.wire.domain else { return Ok("lab.internal".into()) };
+    let text = domain.get_ref();
+    if text.len() <= LONGEST_DOMAIN && text.split('.').all(is_label) {
+        return Ok(text.clone());
+    }
+    let what = format!("{text:?} is no domain");
+    let remedy = format!(
+        "write labels of a-z, 0-9 and \"-\" with dots between, {LONGEST_DOMAIN} characters at most, for example: domain = \"lab.example.org\""
+    );
+    Err(source.wrong(domain, what, remedy))
+}
+
+fn iqn_date(source: &Source) -> Result<String, ConfigError> {
+    let Some(date) = &source.wire.iqn_date else { return Ok("2026-01".into()) };
+    let text = date.get_ref();
+    let good = text.split_once('-').is_some_and(|(year, month)| {
+        let digits = |s: &str, n| s.len() == n && s.bytes().all(|c| c.is_ascii_digit());
+        digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month)
+    });
+    if good {
+        return Ok(text.clone());
+    }
+    let what = format!("{text:?} is no year and month");
+    Err(source.wrong(date, what, "write a month in which the domain was yours: iqn_date = \"2026-01\""))
+}
+
+fn boot_programs(source: &Source) -> Result<Vec<PathBuf>, ConfigError> {
+    let Some(places) = &source.wire.boot_programs else {
+        return Ok(BOOT_PROGRAMS.iter().map(PathBuf::from).collect());
+    };
+    match places.get_ref().iter().find(|place| !place.is_absolute()) {
+        None => Ok(places.get_ref().clone()),
+        Some(place) => {
+            let what = format!("{place:?} is not an absolute path");
+            Err(source.wrong(places, what, "write, for example: boot_programs = [\"/usr/lib/ipxe\"]"))
+        }
+    }
+}
+
+fn log(source: &Source, flags: &Flags) -> Result<String, ConfigError> {
+    let remedy = "write error, warn, info, debug or trace, or directives such as \"info,bootd=debug\"";
+    let good = |text: &str| !text.is_empty() && EnvFilter::builder().parse(text).is_ok();
+    match (&flags.log, &source.wire.log) {
+        (Some(log), _) if good(log) => Ok(log.clone()),
+        (Some(log), _) => Err(ConfigError::elsewhere("--log", format!("{log:?} is no log level"), remedy)),
+        (None, Some(log)) if good(log.get_ref()) => Ok(log.get_ref().clone()),
+        (None, Some(log)) => Err(source.wrong(log, format!("{:?} is no log level", log.get_ref()), remedy)),
+        (None, None) => Ok("info".into()),
+    }
+}
+
+fn dhcp(source: &Source) -> Result<Dhcp, ConfigError> {
+    let wire = &source.wire.dhcp;
+    Ok(Dhcp {
+        enabled: wire.enabled.unwrap_or(true),
+        router: match &wire.router {
+            Some(router) => Some(source.address(router, "router = \"10.0.0.254\"")?),
+            None => None,
+        },
+        dns: match &wire.dns {
+            Some(servers) => dns(source, servers)?,
+            None => Vec::new(),
+        },
+        lease: match &wire.lease {
+            Some(lease) => lease_time(source, lease)?,
+            None => Duration::from_secs(12 * 3600),
+        },
+        unknown: match wire.unknown.as_ref().map(|u| (u, u.get_ref().as_str())) {
+            None | Some((_, "lease")) => Unknown::Lease,
+            Some((_, "ignore")) => Unknown::Ignore,
+            Some((unknown, text)) => {
+                let remedy = "write \"lease\" (an address, nothing to boot) or \"ignore\" (no answer)";
+                return Err(source.wrong(
+                    unknown,
+                    format!("{text:?} is no way to treat unknown machines"),
+                    remedy,
+                ));
+            }
+        },
+    })
+}
+
+fn dns(source: &Source, servers: &Spanned<Names>) -> Result<Vec<Ipv4Addr>, ConfigError> {
+    let read = |text: &String| {
+        text.parse().map_err(|_| {
+            let what = format!("{text:?} is no IPv4 address");
+            source.wrong(servers, what, "write, for example: dns = [\"10.0.0.53\"]")
+        })
+    };
+    servers.get_ref().0.iter().map(read).collect()
+}
+
+fn lease_time(source: &Source, lease: &Spanned<String>) -> Result<Duration, ConfigError> {
+    let remedy = "write a time from 60s to 30d, for example: lease = \"12h\"";
+    match amounts::duration(lease.get_ref()) {
+        Some(time) if (LEASES.0..=LEASES.1).contains(&time) => Ok(time),
+        Some(_) => {
+            Err(source.wrong(lease, format!("{:?} is too short or too long", lease.get_ref()), remedy))
+        }
+        None => Err(source.wrong(lease, format!("{:?} is no length of time", lease.get_ref()), remedy)),
+    }
+}
+
+fn cache_size(source: &Source, machine: &Machine) -> Result<Bytes, ConfigError> {
+    let Some(size) = &source.wire.cache.size else {
+        let share = machine.memory / 100 * DEFAULT_CACHE_PERCENT;
+        return Ok(Bytes(share.clamp(LEAST_CACHE, LARGEST_DEFAULT_CACHE)));
+    };
+    let example = "size = \"25%\" (of RAM) or size = \"4GiB\"";
+    let bytes = source.size(size, Some(machine.memory), LEAST_CACHE, example)?;
+    if machine.memory != 0 && bytes > machine.memory {
+        let what = format!(
+            "{:?} is more than this machine's {}",
+            size.get_ref(),
+            amounts::show_size(machine.memory)
+        );
+        return Err(source.wrong(size, what, format!("write, for example: {example}")));
+    }
+    Ok(Bytes(bytes))
+}

@@ -1,0 +1,162 @@
+//! Every wrong value is an error that names its place and its remedy; what is left away has its default.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use super::wire::EXAMPLES;
+use super::{Config, ConfigError, Flags, Unknown};
+use crate::machine::{Machine, NetworkInterface};
+
+fn machine() -> Machine {
+    let with = |index, addresses| NetworkInterface { index, mac: [2; 6], addresses, up: true };
+    Machine {
+        host_name: "AppServer1.example.org".into(),
+        memory: 8 << 30,
+        interfaces: BTreeMap::from([
+            ("eth0".into(), with(2, vec![])),
+            ("eth1".into(), with(3, vec![([10, 0, 0, 1].into(), 24)])),
+            ("eth2".into(), with(4, vec![([10, 2, 0, 1].into(), 16)])),
+        ]),
+    }
+}
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let flags = Flags { file: Some(file.path().to_owned()), ..Flags::default() };
+    Config::load(&flags, &machine())
+}
+
+#[test]
+fn every_wrong_value_has_its_place_and_its_remedy() {
+    // the file, line:column, what is wrong, what would be right
+    let table: &[(&str, &str, &str, &str)] = &[
+        ("interface = \"eth9\"", "1:13", "no interface \"eth9\"", "eth1 (10.0.0.1/24)"),
+        ("interface = \"eth0\"", "1:13", "has no IPv4 address", "ip address add"),
+        ("interface = [\"eth1\", \"eth1\"]", "1:13", "twice", "once"),
+        ("interface = 1", "1:13", "expected a string or a list", "interface = \"eth1\""),
+        ("intreface = \"eth1\"", "1:1", "unknown field `intreface`", "spelling"),
+        ("interface = \"eth1", "1:18", "invalid basic string", "interface = \"eth1\""),
+        ("[dhcp\n", "1:6", "unclosed", "TOML"),
+        ("\n\ndata = \"data\"", "3:8", "not an absolute path", "\"/\""),
+        ("server = \"App Server\"", "1:10", "no server name", "server = \"appserver1\""),
+        ("domain = \"Lab_1\"", "1:10", "no domain", "domain = \"lab.example.org\""),
+        ("iqn_date = \"2026-13\"", "1:12", "no year and month", "iqn_date = \"2026-01\""),
+        ("iqn_date = \"26-1\"", "1:12", "no year and month", "iqn_date = \"2026-01\""),
+        ("router_advertisement = \"yes\"", "1:24", "expected a boolean", "router_advertisement = true"),
+        ("boot_programs = [\"ipxe\"]", "1:17", "not an absolute path", "/usr/lib/ipxe"),
+        ("log = \"loud=very\"", "1:7", "no log level", "debug"),
+        ("[dhcp]\nenabled = 1", "2:11", "expected a boolean", "enabled = true"),
+        ("[dhcp]\npool = \"10.0.0.9\"", "2:8", "no range of addresses", "10.0.0.100-10.0.0.200"),
+        ("[dhcp]\npool = \"10.0.0.9-10.0.0.8\"", "2:8", "no range of addresses", "first and the last"),
+        (
+            "[dhcp]\npool = \"10.9.0.8-10.9.0.9\"",
+            "2:8",
+            "not lie in the subnet",
+            "10.0.0.1-10.0.0.254 (on eth1)",
+        ),
+        ("[dhcp]\npool = \"10.0.0.1-10.0.0.9\"", "2:8", "own address 10.0.0.1", "begin behind it"),
+        ("[dhcp]\npool = \"10.0.0.9-10.0.0.255\"", "2:8", "not lie in the subnet", "10.0.0.254"),
+        ("[dhcp]\nrouter = \"gw\"", "2:10", "no IPv4 address", "router = \"10.0.0.254\""),
+        (
+            "[dhcp]\ndns = [\"10.0.0.53\", \"::1\"]",
+            "2:7",
+            "\"::1\" is no IPv4 address",
+            "dns = [\"10.0.0.53\"]",
+        ),
+        ("[dhcp]\nlease = \"12\"", "2:9", "no length of time", "lease = \"12h\""),
+        ("[dhcp]\nlease = \"5s\"", "2:9", "too short", "60s"),
+        ("[dhcp]\nlease = 12", "2:9", "expected a string", "lease = \"12h\""),
+        ("[dhcp]\nunknown = \"boot\"", "2:11", "no way to treat", "\"lease\""),
+        ("[dhcp]\nnext-server = \"a\"", "2:1", "unknown field", "spelling"),
+        ("[tftp]\nenabled = \"on\"", "2:11", "expected a boolean", "enabled = true"),
+        ("[http]\nport = 70000", "2:8", "no TCP port", "1 to 65535"),
+        ("[iscsi]\nport = 0", "2:8", "no TCP port", "3260"),
+        ("[iscsi]\nport = 80", "2:8", "can't share port 80", "each its own"),
+        ("[cache]\nsize = \"lots\"", "2:8", "no size", "25%"),
+        ("[cache]\nsize = \"1MiB\"", "2:8", "less than 16 MiB", "4GiB"),
+        ("[cache]\nsize = \"9GiB\"", "2:8", "more than this machine's 8 GiB", "25%"),
+        ("[overlay]\nlimit = \"0\"", "2:9", "less than 16 MiB", "limit = \"20GiB\""),
+        ("[overlay]\nlimit = \"50%\"", "2:9", "no size", "limit = \"20GiB\""),
+        ("[overlay]\ndirectory = \"overlays\"", "2:13", "not an absolute path", "\"/\""),
+    ];
+    for (text, place, what, remedy) in table {
+        // An interface is needed to come as far as the wrong value, and must not shift its line.
+        let whole = if text.contains("nter") || text.contains("ntre") {
+            (*text).to_owned()
+        } else if text.starts_with('[') {
+            format!("interface=[\"eth1\",\"eth2\"];\n{text}").replacen(";\n", "\n", 1)
+        } else {
+            format!("{text}\ninterface = \"eth1\"")
+        };
+        let shifted = usize::from(text.starts_with('['));
+        let message = load(&whole).expect_err(text).to_string();
+        let (line, column) = place.split_once(':').unwrap();
+        let place = format!(":{}:{column}: ", line.parse::<usize>().unwrap() + shifted);
+        assert!(message.contains(&place), "{text}: wants {place}: {message}");
+        assert!(message.contains(what), "{text}: wants {what:?}: {message}");
+        assert!(message.lines().last().unwrap().contains(remedy), "{text}: wants {remedy:?}: {message}");
+    }
+}
+
+#[test]
+fn the_examples_in_errors_are_every_key_and_are_right() {
+    for (key, example) in EXAMPLES {
+        let text = match key.split_once('.') {
+            _ if *key == "interface" => (*example).to_owned(),
+            Some((section, _)) => format!("interface = \"eth1\"\n[{section}]\n{example}"),
+            None => format!("interface = \"eth1\"\n{example}"),
+        };
+        load(&text).unwrap_or_else(|e| panic!("{key}: {e}"));
+    }
+    let sections = ["", "dhcp", "tftp", "http", "iscsi", "cache", "overlay"];
+    for section in sections {
+        let message = match section {
+            "" => load("x = 1").unwrap_err().to_string(),
+            _ => load(&format!("[{section}]\nx = 1")).unwrap_err().to_string(),
+        };
+        let listed = message.split_once("expected ").unwrap().1.lines().next().unwrap();
+        for key in listed.split('`').skip(1).step_by(2).filter(|key| !sections.contains(key)) {
+            let name = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+            assert!(EXAMPLES.iter().any(|(known, _)| *known == name), "{name} has no example");
+        }
+    }
+}
+
+#[test]
+fn an_interface_alone_is_enough_and_flags_come_before_the_file() {
+    let flags = Flags { interfaces: vec!["eth2".into()], file: None, ..Flags::default() };
+    let config = Config::load(&flags, &machine()).unwrap();
+    assert_eq!(config.server, "appserver1");
+    assert_eq!(config.interfaces[0].pool, Some(([10, 2, 128, 0].into(), [10, 2, 255, 254].into())));
+    assert_eq!(config.cache_size.0, (8 << 30) / 100 * 25);
+    assert_eq!((config.http_port, config.iscsi_port), (80, 3260));
+    assert_eq!(config.dhcp.unknown, Unknown::Lease);
+    assert_eq!(config.socket().to_str(), Some("/var/lib/bootd/bootd.sock"));
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"interface = \"eth1\"\ndata = \"/srv/a\"\nlog = \"warn\"").unwrap();
+    let flags = Flags {
+        file: Some(file.path().to_owned()),
+        data: Some("/srv/b".into()),
+        log: Some("debug".into()),
+        ..flags
+    };
+    let config = Config::load(&flags, &machine()).unwrap();
+    assert_eq!((config.interfaces[0].name.as_str(), config.interfaces.len()), ("eth2", 1));
+    assert_eq!(config.overlay_directory.to_str(), Some("/srv/b/overlays"));
+    assert_eq!(config.log, "debug");
+}
+
+#[test]
+fn without_an_interface_the_choices_are_named() {
+    let message = load("").unwrap_err().to_string();
+    assert!(message.contains("--interface") && message.contains("eth1 (10.0.0.1/24)"), "{message}");
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let flags = Flags { file: Some("/nonexistent/bootd.toml".into()), ..Flags::default() };
+    let message = Config::load(&flags, &machine()).unwrap_err().to_string();
+    assert!(message.starts_with("/nonexistent/bootd.toml: can't be read"), "{message}");
+}
