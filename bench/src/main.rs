@@ -1,0 +1,125 @@
+//! Side-by-side benchmarks: bootd and the peers that users would pick instead, in one run on one machine.
+//! Ratios are what counts: machines differ, and so does one machine from minute to minute.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+mod bare;
+mod initiator;
+mod load;
+mod peers;
+mod rows;
+mod table;
+mod wire;
+
+/// Benchmarks of bootd, side by side with its peers, on loopback.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Load on any target that asks for no password: one line of figures.
+    Load {
+        /// Its address and port.
+        portal: SocketAddr,
+        /// Its iSCSI name; more than one spreads the initiators over them.
+        #[arg(required = true)]
+        targets: Vec<String>,
+        /// The logical unit.
+        #[arg(long, default_value_t = 0)]
+        lun: u8,
+        /// KiB of one command.
+        #[arg(long, default_value_t = 4)]
+        kib: usize,
+        /// Commands that each initiator keeps outstanding.
+        #[arg(long, default_value_t = 32)]
+        depth: usize,
+        /// How many sessions.
+        #[arg(long, default_value_t = 1)]
+        initiators: usize,
+        /// Write; what is on the disk is lost.
+        #[arg(long)]
+        write: bool,
+        /// One block behind the other instead of anywhere.
+        #[arg(long)]
+        sequential: bool,
+        /// MiB of the disk, from its start, that are used.
+        #[arg(long, default_value_t = 64)]
+        span: u64,
+        /// Seconds.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+    },
+    /// The iSCSI target against tgt, with the raw loopback rate and bare TCP as limits.
+    Iscsi {
+        /// bootd's target program.
+        #[arg(long, default_value = "target/release/examples/iscsi_target")]
+        program: PathBuf,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// How often each is repeated; the median is printed.
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
+        /// Only the rows whose name holds this text.
+        #[arg(long)]
+        only: Option<String>,
+        /// Skip the rows that show the cost of each more client.
+        #[arg(long)]
+        no_scale: bool,
+        /// Also write the figures here, as JSON.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+}
+
+fn run(arguments: Arguments) -> io::Result<()> {
+    match arguments.what {
+        What::Load { portal, targets, lun, kib, depth, initiators, write, sequential, span, seconds } => {
+            let spec = load::Spec {
+                size: kib * 1024,
+                depth,
+                initiators,
+                write,
+                random: !sequential,
+                span: span << 20,
+                duration: Duration::from_secs_f64(seconds),
+            };
+            let outcome = load::run(&load::Place { portal, targets, lun }, &spec)?;
+            println!("{}", serde_json::to_string(&outcome).map_err(io::Error::other)?);
+            Ok(())
+        }
+        What::Iscsi { program, seconds, repeats, only, no_scale, json } => {
+            let effort = rows::Effort { seconds, repeats };
+            let limit = peers::iperf3()?;
+            println!("Raw loopback rate (iperf3): {:.0} MiB/s\n", limit / 1_048_576.0);
+            let table = rows::run(&program, effort, only.as_deref())?;
+            println!();
+            let scale = if no_scale { Vec::new() } else { rows::scale(&program, effort)? };
+            if let Some(path) = json {
+                let all = serde_json::json!({ "loopback": limit, "rows": table, "scale": scale });
+                std::fs::write(path, serde_json::to_vec_pretty(&all).map_err(io::Error::other)?)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! How the figures are printed: Markdown, so that the output is the document.
+
+use std::fmt::Write;
+
+use crate::rows::{Figures, Row, Scale};
+
+const MIB: f64 = 1_048_576.0;
+
+fn rate(figures: &Figures) -> String {
+    format!("{:.1}k, {:.0} MiB/s", figures.outcome.ops / 1000.0, figures.outcome.bytes / MIB)
+}
+
+pub(crate) fn header() {
+    println!(
+        "| load | bootd | tgt | ratio | ratio per CPU second | share of bare TCP | CPU s/GiB bootd / tgt | p50 / p99 us |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+}
+
+pub(crate) fn row(row: &Row) {
+    let mut line = format!("| {} | {} | {} |", row.name, rate(&row.bootd), rate(&row.tgt));
+    let _ = write!(line, " **{:.2}** |", row.bootd.outcome.ops / row.tgt.outcome.ops);
+    let _ = write!(line, " {:.2} |", row.bootd.ops_per_cpu / row.tgt.ops_per_cpu);
+    let _ = write!(line, " {:.0} % |", 100.0 * row.bootd.outcome.ops / row.bare.max(1.0));
+    let _ = write!(line, " {:.2} / {:.2} |", row.bootd.cpu_per_gib, row.tgt.cpu_per_gib);
+    let _ = write!(line, " {} / {} |", row.bootd.outcome.p50, row.bootd.outcome.p99);
+    println!("{line}");
+}
+
+pub(crate) fn scale(all: &[Scale]) {
+    println!(
+        "| initiators | commands/s | CPU us per command | memory per initiator, KiB | slowest's share of an even one |"
+    );
+    println!("|---|---|---|---|---|");
+    for at in all {
+        println!(
+            "| {} | {:.0} | {:.1} | {} | {:.2} |",
+            at.initiators,
+            at.ops,
+            at.cpu_micros,
+            at.memory / 1024,
+            at.fairness
+        );
+    }
+}
