@@ -1,1 +1,33 @@
-//! Sans-I/O boot decisions: DHCP, boot plan, TFTP, the boot session.
+//! Sans-I/O boot decisions: who asks, what it gets and why, in which address, file and boot of its life.
+//!
+//! Bytes and time come in as parameters; bytes and facts go out. No socket, file or clock is in this crate.
+//!
+//! - [`Packet::parse`] is the guard at the door: whatever arrives, it yields a packet or an error, never a panic.
+//! - [`Asker`] is who asks; [`plan`] is the one policy behind DHCP, TFTP, HTTP and `bootd explain`.
+//! - [`respond`] answers DHCP, with [`Leases`] as its memory.
+//! - [`tftp`] serves one file to one client; [`parse_http_path`] and [`parse_tftp_path`] say what a name means.
+//! - [`Boots`] keeps each boot's epoch and timeline.
+
+mod dhcp;
+mod leases;
+mod options;
+mod packet;
+mod paths;
+mod plan;
+mod pool;
+mod pxe;
+mod reply;
+mod session;
+pub mod tftp;
+
+pub use dhcp::{Decision, DhcpEvent, Outcome, respond};
+pub use dhcproto::v4::MessageType;
+pub use leases::{Lease, LeaseChange, LeaseState, Leases, NoAddress};
+pub use options::Options;
+pub use packet::{Packet, PacketError};
+pub use paths::{Asked, FilePath, parse_http_path, parse_tftp_path, script_url};
+pub use plan::{BootPlan, BootProgram, Interface, Reason, Settings, Unknown, plan};
+pub use pool::{MAX_POOL, PoolError, PoolRange};
+pub use pxe::{Asker, Firmware, IpxeFeatures, Method, Stage};
+pub use reply::{Destination, Reply};
+pub use session::{Boot, Boots, Step, StepKind};

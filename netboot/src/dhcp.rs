@@ -1,0 +1,486 @@
+//! One DHCP request answered: RFC 2131 §4.3, as the authoritative server of a subnet.
+//!
+//! A full DHCP answer here carries neither option 60 nor option 43 for PXE firmware. An offer with 60 "PXEClient" but
+//! without 43 sends firmware to port 4011 although it was told its file (L2); with both, or with neither, it takes
+//! the file at once. Neither is what every other DHCP server sends, so it is what firmware is tested with.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
+use site::Site;
+
+use crate::leases::{LeaseChange, Leases, NoAddress, Standing, Wish};
+use crate::options::IPXE_ENCAPSULATED;
+use crate::packet::Packet;
+use crate::plan::{BootPlan, Interface, Settings, plan};
+use crate::pxe::{Asker, Method, Stage};
+use crate::reply::{Destination, Header, Reply, Writer};
+
+/// The longest lease of a machine that the site doesn't know, in seconds. A flood of made-up machines that take the
+/// whole pool gives it back within this time.
+const STRANGER_LEASE_TIME: u32 = 3600;
+
+/// How many servers of one kind are told; the rest of the list is left out, so that the answer stays small.
+const MAX_SERVERS: usize = 8;
+
+/// iPXE sub-option 176, `no-pxedhcp`: saves the 2 s in which it would wait for a proxy DHCP server (L17).
+const NO_PXEDHCP: [u8; 3] = [176, 1, 1];
+
+/// What a request leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The answer; `None`: silence.
+    pub reply: Option<Reply>,
+    /// What must be on disk before the answer is sent (RFC 2131 §3.1, step 4).
+    pub changes: Vec<LeaseChange>,
+    /// What happened, for the log, the counters and the timeline.
+    pub event: DhcpEvent,
+}
+
+/// One exchange, told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DhcpEvent {
+    /// Who asked.
+    pub asker: Asker,
+    /// What it asked; `None`: it was BOOTP.
+    pub asked: Option<MessageType>,
+    /// What it was answered; `None`: nothing.
+    pub answered: Option<MessageType>,
+    /// The address that it is about.
+    pub address: Option<Ipv4Addr>,
+    /// Why so.
+    pub decision: Decision,
+    /// What the policy says of the machine.
+    pub plan: BootPlan,
+}
+
+/// Why a request got the answer that it got; a whole sentence when printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// An address is offered.
+    Offered(Ipv4Addr),
+    /// The offered address is leased.
+    Leased(Ipv4Addr),
+    /// The machine came back to the address that it had.
+    Confirmed(Ipv4Addr),
+    /// The lease is prolonged.
+    Renewed(Ipv4Addr),
+    /// The machine has an address and is told the rest.
+    Informed(Ipv4Addr),
+    /// The address is free again.
+    Released(Ipv4Addr),
+    /// The address is in use by a stranger, and out of use with us for a while.
+    Quarantined(Ipv4Addr),
+    /// It said something of an address that isn't its, or more often than can be true.
+    NotBelieved(Ipv4Addr),
+    /// There is no address for it.
+    NoAddress(NoAddress),
+    /// It must not use that address.
+    Refused(Ipv4Addr),
+    /// It must not use that address on this subnet.
+    WrongSubnet(Ipv4Addr),
+    /// The address is not ours to speak of.
+    NotOurs(Ipv4Addr),
+    /// It took another server's offer.
+    ChoseOtherServer(Ipv4Addr),
+    /// The site's policy is not to answer it.
+    Ignored,
+    /// It came through a relay on a subnet that is not served.
+    RelayNotServed(Ipv4Addr),
+    /// It lacks what such a request must have.
+    Incomplete,
+    /// No request to a server, or one of an extension that is not spoken.
+    NotSpoken,
+}
+
+/// Answers one request that came in by `iface`, at `now` seconds since 1970.
+#[must_use]
+pub fn respond(
+    packet: &Packet,
+    iface: &Interface,
+    site: &Site,
+    settings: &Settings,
+    leases: &mut Leases,
+    now: u64,
+) -> Outcome {
+    let asker = Asker::of(packet);
+    let plan = plan(&asker, iface, site, settings);
+    let usable = |address: Ipv4Addr| {
+        iface.can_have(address)
+            && settings.router != Some(address)
+            && !settings.dns.contains(&address)
+            && packet.giaddr != address
+            && site.client_by_address(address).is_none_or(|client| client.mac == packet.mac)
+    };
+    let wish = Wish {
+        mac: packet.mac,
+        known: plan.client.is_some(),
+        reserved: plan.address.filter(|address| usable(*address)),
+        requested: packet.options.requested_address(),
+        pool: settings.pool,
+        usable: &usable,
+    };
+    let exchange = Exchange { packet, iface, settings, asker: &asker, plan: &plan, wish, now };
+    let Answer { decision, reply, changes } = exchange.answer(leases);
+    let answered = reply.as_ref().map(|(kind, _)| *kind);
+    let event = DhcpEvent {
+        asked: packet.options.message_type(),
+        answered,
+        address: decision.address(),
+        decision,
+        asker,
+        plan,
+    };
+    Outcome { reply: reply.map(|(_, reply)| reply), changes, event }
+}
+
+/// One request and all that bears on its answer.
+struct Exchange<'a> {
+    packet: &'a Packet,
+    iface: &'a Interface,
+    settings: &'a Settings,
+    asker: &'a Asker,
+    plan: &'a BootPlan,
+    wish: Wish<'a>,
+    now: u64,
+}
+
+struct Answer {
+    decision: Decision,
+    reply: Option<(MessageType, Reply)>,
+    changes: Vec<LeaseChange>,
+}
+
+impl Answer {
+    fn silence(decision: Decision) -> Self {
+        Self { decision, reply: None, changes: Vec::new() }
+    }
+}
+
+/// In what state a client sends a REQUEST (RFC 2131 §4.3.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Selecting,
+    InitReboot,
+    /// Or rebinding, which differs only in that it is broadcast.
+    Renewing,
+}
+
+impl Exchange<'_> {
+    fn answer(&self, leases: &mut Leases) -> Answer {
+        let Packet { giaddr, options, .. } = self.packet;
+        if !giaddr.is_unspecified() && !self.iface.contains(*giaddr) {
+            return Answer::silence(Decision::RelayNotServed(*giaddr));
+        }
+        let other = options.server_identifier().filter(|server| *server != self.iface.address);
+        match options.message_type() {
+            Some(MessageType::Request) if other.is_none() && !self.plan.lease => {
+                Answer::silence(Decision::Ignored)
+            }
+            Some(MessageType::Discover | MessageType::Inform) if !self.plan.lease => {
+                Answer::silence(Decision::Ignored)
+            }
+            Some(MessageType::Discover) => self.discover(leases),
+            Some(MessageType::Inform) => self.inform(),
+            Some(kind @ (MessageType::Request | MessageType::Release | MessageType::Decline)) => {
+                match (kind, other) {
+                    (MessageType::Request, Some(server)) => {
+                        leases.forget_offer(self.packet.mac, self.now);
+                        Answer::silence(Decision::ChoseOtherServer(server))
+                    }
+                    (_, Some(server)) => Answer::silence(Decision::NotOurs(server)),
+                    (MessageType::Request, None) => self.request(leases),
+                    (MessageType::Release, None) => self.release(leases),
+                    (_, None) => self.decline(leases),
+                }
+            }
+            _ => Answer::silence(Decision::NotSpoken),
+        }
+    }
+
+    fn discover(&self, leases: &mut Leases) -> Answer {
+        match leases.offer(&self.wish, self.now) {
+            Ok(address) => self.lease(MessageType::Offer, address, Decision::Offered(address), Vec::new()),
+            Err(why) => Answer::silence(Decision::NoAddress(why)),
+        }
+    }
+
+    /// RFC 2131 §4.3.2. A client without a record with us may keep what it asks for if that is free: an
+    /// authoritative server that lost its leases must not take addresses away from machines that run.
+    fn request(&self, leases: &mut Leases) -> Answer {
+        let options = &self.packet.options;
+        let (state, address) = match (options.server_identifier(), self.packet.ciaddr) {
+            (Some(_), ciaddr) if ciaddr.is_unspecified() => (State::Selecting, options.requested_address()),
+            (None, ciaddr) if ciaddr.is_unspecified() => (State::InitReboot, options.requested_address()),
+            (_, ciaddr) => (State::Renewing, Some(ciaddr)),
+        };
+        let Some(address) = address else { return Answer::silence(Decision::Incomplete) };
+        if !self.iface.contains(address) {
+            return match state {
+                // It may be another subnet's client whose unicast was routed here.
+                State::Renewing => Answer::silence(Decision::NotOurs(address)),
+                _ => self.refuse(state, Decision::WrongSubnet(address)),
+            };
+        }
+        let granted = match leases.standing(&self.wish, address, self.now) {
+            Standing::Its => true,
+            Standing::Old => state == State::Renewing && self.iface.can_have(address),
+            Standing::Free if state == State::Selecting || self.settings.authoritative => true,
+            Standing::Free => return Answer::silence(Decision::NotOurs(address)),
+            Standing::Not => false,
+        };
+        if !granted {
+            return self.refuse(state, Decision::Refused(address));
+        }
+        let decision = match state {
+            State::Selecting => Decision::Leased(address),
+            State::InitReboot => Decision::Confirmed(address),
+            State::Renewing => Decision::Renewed(address),
+        };
+        let changes = leases.bind(&self.wish, address, self.expires());
+        self.lease(MessageType::Ack, address, decision, changes)
+    }
+
+    /// A NAK, where we may speak for the subnet.
+    fn refuse(&self, state: State, decision: Decision) -> Answer {
+        if state != State::Selecting && !self.settings.authoritative {
+            return Answer::silence(decision);
+        }
+        let header = Header::new(MessageType::Nak);
+        let mut writer = Writer::new(self.packet, &header, self.iface.address);
+        self.client_identifier(&mut writer);
+        let to = match self.packet.giaddr {
+            relay if relay.is_unspecified() => Destination::Broadcast,
+            relay => Destination::Relay(relay),
+        };
+        let reply = Reply { bytes: writer.finish(), to };
+        Answer { decision, reply: Some((MessageType::Nak, reply)), changes: Vec::new() }
+    }
+
+    fn release(&self, leases: &mut Leases) -> Answer {
+        let address = self.packet.ciaddr;
+        match leases.release(self.packet.mac, address, self.now) {
+            Some(change) => {
+                Answer { decision: Decision::Released(address), reply: None, changes: vec![change] }
+            }
+            None => Answer::silence(Decision::NotBelieved(address)),
+        }
+    }
+
+    fn decline(&self, leases: &mut Leases) -> Answer {
+        let Some(address) = self.packet.options.requested_address() else {
+            return Answer::silence(Decision::Incomplete);
+        };
+        match leases.decline(self.packet.mac, address, self.settings.pool, self.now) {
+            Some(change) => {
+                Answer { decision: Decision::Quarantined(address), reply: None, changes: vec![change] }
+            }
+            None => Answer::silence(Decision::NotBelieved(address)),
+        }
+    }
+
+    /// RFC 2131 §4.3.5: no address and no times.
+    fn inform(&self) -> Answer {
+        let ciaddr = self.packet.ciaddr;
+        if ciaddr.is_unspecified() {
+            return Answer::silence(Decision::Incomplete);
+        }
+        if !self.iface.contains(ciaddr) {
+            return Answer::silence(Decision::NotOurs(ciaddr));
+        }
+        let mut header = self.header(MessageType::Ack);
+        header.ciaddr = ciaddr;
+        let mut writer = Writer::new(self.packet, &header, self.iface.address);
+        self.parameters(&mut writer, &header.file);
+        let reply = Reply { bytes: writer.finish(), to: Destination::Client(ciaddr) };
+        Answer {
+            decision: Decision::Informed(ciaddr),
+            reply: Some((MessageType::Ack, reply)),
+            changes: Vec::new(),
+        }
+    }
+
+    /// An OFFER or an ACK of `address` (RFC 2131 §4.3.1, table 3).
+    fn lease(
+        &self,
+        kind: MessageType,
+        address: Ipv4Addr,
+        decision: Decision,
+        changes: Vec<LeaseChange>,
+    ) -> Answer {
+        let mut header = self.header(kind);
+        header.yiaddr = address;
+        if kind == MessageType::Ack {
+            header.ciaddr = self.packet.ciaddr;
+        }
+        let mut writer = Writer::new(self.packet, &header, self.iface.address);
+        let time = self.lease_time();
+        writer.push(DhcpOption::AddressLeaseTime(time));
+        if time != u32::MAX {
+            writer.push(DhcpOption::Renewal(time / 2));
+            writer.push(DhcpOption::Rebinding(time - time / 8));
+        }
+        self.parameters(&mut writer, &header.file);
+        let reply = Reply { bytes: writer.finish(), to: self.destination(address) };
+        Answer { decision, reply: Some((kind, reply)), changes }
+    }
+
+    fn lease_time(&self) -> u32 {
+        let time = self.settings.lease_time;
+        if self.plan.client.is_some() { time } else { time.min(STRANGER_LEASE_TIME) }
+    }
+
+    fn expires(&self) -> u64 {
+        match self.lease_time() {
+            u32::MAX => u64::MAX,
+            time => self.now.saturating_add(time.into()),
+        }
+    }
+
+    /// The fixed part: who we are and what to boot in all the places where firmware was seen to look (L3).
+    fn header(&self, kind: MessageType) -> Header {
+        let mut header = Header::new(kind);
+        let program = self.plan.boot_program.as_ref().map(|program| &program.file);
+        if let Some(file) = program.or(self.plan.script_url.as_ref()) {
+            header.siaddr = self.iface.address;
+            // An address rather than a name: it means the same to those who look it up and those who only parse it.
+            header.sname = self.iface.address.to_string();
+            header.file.clone_from(file);
+        }
+        header
+    }
+
+    /// What is the same in every answer but a NAK.
+    fn parameters(&self, writer: &mut Writer, file: &str) {
+        let Settings { router, dns, domain, mtu, .. } = self.settings;
+        let asks = |code| self.packet.options.asks_for(code);
+        writer.push(DhcpOption::SubnetMask(self.iface.mask()));
+        if let Some(router) = router.filter(|_| asks(OptionCode::Router)) {
+            writer.push(DhcpOption::Router(vec![router]));
+        }
+        if !dns.is_empty() && asks(OptionCode::DomainNameServer) {
+            writer.push(DhcpOption::DomainNameServer(dns.iter().take(MAX_SERVERS).copied().collect()));
+        }
+        if let Some(domain) = domain.as_ref().filter(|_| asks(OptionCode::DomainName)) {
+            writer.push(DhcpOption::DomainName(domain.clone()));
+        }
+        if let Some(client) = self.plan.client.as_ref().filter(|_| asks(OptionCode::Hostname)) {
+            writer.push(DhcpOption::Hostname(client.name.to_string()));
+        }
+        if asks(OptionCode::BroadcastAddr) {
+            writer.push(DhcpOption::BroadcastAddr(self.iface.broadcast()));
+        }
+        // Large frames were seen not to reach iPXE although it had set the MTU that it was told (L18).
+        if let Some(mtu) = mtu.filter(|_| self.asker.stage == Stage::Other && asks(OptionCode::InterfaceMtu))
+        {
+            writer.push(DhcpOption::InterfaceMtu(mtu));
+        }
+        if !file.is_empty() {
+            self.boot(writer, file);
+        }
+        self.client_identifier(writer);
+    }
+
+    /// What only a machine that boots is told.
+    fn boot(&self, writer: &mut Writer, file: &str) {
+        let options = &self.packet.options;
+        // UEFI HTTP boot takes no answer that isn't marked as meant for it (L6).
+        if self.asker.method == Method::Http && self.asker.stage == Stage::Firmware {
+            writer.push(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
+        }
+        if options.asks_for(OptionCode::TFTPServerName) {
+            writer.push(DhcpOption::TFTPServerName(self.iface.address.to_string().into_bytes()));
+        }
+        if options.asks_for(OptionCode::BootfileName) {
+            writer.push(DhcpOption::BootfileName(file.as_bytes().to_vec()));
+        }
+        // RFC 4578 §2.3 wants it back. Some ROMs send it empty (L3); there is nothing to give back then.
+        if let Some(uuid) = options.get(OptionCode::ClientMachineIdentifier)
+            && uuid.len() == 17
+        {
+            writer.push(DhcpOption::ClientMachineIdentifier(uuid.to_vec()));
+        }
+        if self.asker.stage == Stage::Ipxe || options.raw(IPXE_ENCAPSULATED).is_some() {
+            writer.push_raw(IPXE_ENCAPSULATED, &NO_PXEDHCP);
+        }
+    }
+
+    /// RFC 6842: a client that named itself is told which answer is its own.
+    fn client_identifier(&self, writer: &mut Writer) {
+        if let Some(id) = self.packet.options.client_identifier() {
+            writer.push(DhcpOption::ClientIdentifier(id.to_vec()));
+        }
+    }
+
+    /// RFC 2131 §4.1.
+    fn destination(&self, yiaddr: Ipv4Addr) -> Destination {
+        let Packet { giaddr, ciaddr, mac, .. } = *self.packet;
+        if !giaddr.is_unspecified() {
+            Destination::Relay(giaddr)
+        } else if !ciaddr.is_unspecified() {
+            Destination::Client(ciaddr)
+        } else if self.packet.wants_broadcast() {
+            Destination::Broadcast
+        } else {
+            Destination::Unicast { ip: yiaddr, mac }
+        }
+    }
+}
+
+impl Decision {
+    /// The address that it is about.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        match *self {
+            Self::Offered(a)
+            | Self::Leased(a)
+            | Self::Confirmed(a)
+            | Self::Renewed(a)
+            | Self::Informed(a)
+            | Self::Released(a)
+            | Self::Quarantined(a)
+            | Self::NotBelieved(a)
+            | Self::Refused(a)
+            | Self::WrongSubnet(a)
+            | Self::NotOurs(a) => Some(a),
+            Self::NoAddress(_)
+            | Self::ChoseOtherServer(_)
+            | Self::Ignored
+            | Self::RelayNotServed(_)
+            | Self::Incomplete
+            | Self::NotSpoken => None,
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offered(a) => write!(f, "It is offered {a}."),
+            Self::Leased(a) => write!(f, "{a} is leased to it."),
+            Self::Confirmed(a) => write!(f, "It came back to its address {a}."),
+            Self::Renewed(a) => write!(f, "Its lease of {a} is prolonged."),
+            Self::Informed(a) => write!(f, "It has the address {a} and is told the rest."),
+            Self::Released(a) => write!(f, "It gave {a} back."),
+            Self::Quarantined(a) => {
+                write!(f, "It found {a} in use by another machine; nobody is given it for ten minutes.")
+            }
+            Self::NotBelieved(a) => write!(f, "What it says of {a} is not believed: it is not its address."),
+            Self::NoAddress(why) => why.fmt(f),
+            Self::Refused(a) => write!(f, "It may not use {a}: another machine has it, or it has another."),
+            Self::WrongSubnet(a) => write!(f, "It may not use {a} on this subnet."),
+            Self::NotOurs(a) => write!(f, "{a} is none of the addresses given here, so it is not answered."),
+            Self::ChoseOtherServer(server) => {
+                write!(f, "It took the offer of another DHCP server, {server}.")
+            }
+            Self::Ignored => f.write_str("Machines that the site doesn't know are not answered."),
+            Self::RelayNotServed(relay) => {
+                write!(f, "It came through the relay {relay}, whose subnet is not served.")
+            }
+            Self::Incomplete => f.write_str("Its request lacks an address, so there is no answer to it."),
+            Self::NotSpoken => f.write_str("It is no request that a DHCP server answers."),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the names mean that clients ask for, over TFTP and HTTP alike. No name leads out of the root.
+
+use std::fmt;
+
+use site::MacAddr;
+
+use crate::plan::{Interface, Settings, http_origin};
+use crate::pxe::Asker;
+
+/// The longest name that is looked at, in bytes; longer ones are no name of ours.
+const MAX_PATH_LEN: usize = 512;
+/// The longest part of a name between slashes, in bytes: what file systems hold.
+const MAX_PART_LEN: usize = 255;
+
+const SCRIPT: &str = "script.ipxe";
+const AUTOEXEC: &str = "autoexec.ipxe";
+
+/// What a name that a client asks for stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// The boot script of the client with that network card.
+    Script {
+        /// Whose.
+        mac: MacAddr,
+    },
+    /// The boot script of whoever asks: iPXE looks for it beside the program that it was loaded as.
+    Autoexec,
+    /// A file.
+    File(FilePath),
+    /// Nothing that there could be: not valid as a name, or none of the places that are served.
+    Other,
+}
+
+/// A relative path that can't lead out of the directory that it is joined to: at least one part, none of them
+/// empty, `.` or `..`, no NUL or other control character, parts separated by `/`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FilePath(String);
+
+impl FilePath {
+    /// The path, relative to the root of the files.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where the asker's iPXE finds its script: over HTTP, or over TFTP if it says that it has no HTTP.
+#[must_use]
+pub fn script_url(asker: &Asker, iface: &Interface, settings: &Settings) -> String {
+    let mac = asker.mac.hyphenated();
+    if asker.ipxe.is_some_and(|features| !features.http) {
+        return format!("tftp://{}/{mac}/{SCRIPT}", iface.address);
+    }
+    format!("{}/boot/{mac}/{SCRIPT}", http_origin(iface, settings))
+}
+
+/// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `/files/<path>`. A query is not part of it.
+#[must_use]
+pub fn parse_http_path(path: &str) -> Asked {
+    let path = path.split('?').next().unwrap_or_default();
+    let Some(decoded) = percent_decode(path) else { return Asked::Other };
+    let Some(parts) = parts(&decoded) else { return Asked::Other };
+    match parts.as_slice() {
+        ["boot", rest @ ..] => script(rest).unwrap_or(Asked::Other),
+        ["files", rest @ ..] => file(rest),
+        _ => Asked::Other,
+    }
+}
+
+/// What a TFTP request's file name stands for: `<path>`, `<mac>/script.ipxe`.
+#[must_use]
+pub fn parse_tftp_path(name: &str) -> Asked {
+    let Some(parts) = parts(name) else { return Asked::Other };
+    let in_boot = parts.strip_prefix(&["boot"]).unwrap_or(&parts);
+    script(in_boot).unwrap_or_else(|| file(&parts))
+}
+
+/// The parts of a name. Firmware sends either slash, leading ones, and two where it joins names.
+fn parts(name: &str) -> Option<Vec<&str>> {
+    if name.len() > MAX_PATH_LEN {
+        return None;
+    }
+    let parts: Vec<_> = name.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
+    let good = |part: &&str| {
+        part.len() <= MAX_PART_LEN && !matches!(*part, "." | "..") && !part.chars().any(char::is_control)
+    };
+    parts.iter().all(good).then_some(parts)
+}
+
+fn script(parts: &[&str]) -> Option<Asked> {
+    match parts {
+        [mac, SCRIPT] => mac.parse().ok().map(|mac| Asked::Script { mac }),
+        _ => None,
+    }
+}
+
+fn file(parts: &[&str]) -> Asked {
+    match parts.last() {
+        None => Asked::Other,
+        Some(&AUTOEXEC) => Asked::Autoexec,
+        Some(_) => Asked::File(FilePath(parts.join("/"))),
+    }
+}
+
+/// `%41` to `A`. `None` if a `%` is followed by anything but two digits, or the result is no UTF-8.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            let value = digit()? * 16 + digit()?;
+            out.push(u8::try_from(value).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}

@@ -1,0 +1,165 @@
+//! DHCP answers as bytes, and where they go.
+//!
+//! dhcproto encodes the header and each option; the order of the options is ours. Its own order is by code, and
+//! clients were seen that want 53, 54 and 51 first (L3). See `docs/decisions/0001-dhcp-codec.md`.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::Encodable;
+use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode, UnknownOption};
+use site::MacAddr;
+
+use crate::packet::Packet;
+
+/// The shortest answer: the BOOTP message of RFC 1542 §2.1, which some relays and ROMs insist on.
+const MIN_LEN: usize = 300;
+
+/// The longest answer to a client that doesn't say what it takes: 576 bytes with IP and UDP headers (RFC 2131 §2).
+const DEFAULT_MAX_LEN: usize = 576 - HEADERS;
+
+/// The longest answer to any client: one Ethernet frame, since ROMs put no fragments together.
+const MAX_LEN: usize = 1500 - HEADERS;
+
+const HEADERS: usize = 28;
+
+/// Where a DHCP answer goes (RFC 2131 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// To 255.255.255.255, port 68, on the interface that the request came by.
+    Broadcast,
+    /// To a machine that has no address yet and does not answer ARP: an Ethernet frame to `mac`, port 68.
+    Unicast {
+        /// The address that it is being given.
+        ip: Ipv4Addr,
+        /// Its Ethernet address.
+        mac: MacAddr,
+    },
+    /// To the relay, port 67.
+    Relay(Ipv4Addr),
+    /// To a machine that has this address already, port 68.
+    Client(Ipv4Addr),
+}
+
+/// One answer to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The UDP payload.
+    pub bytes: Vec<u8>,
+    /// Where to.
+    pub to: Destination,
+}
+
+/// What an answer's fixed part says; the rest is the request's.
+#[derive(Debug, Clone)]
+pub(crate) struct Header {
+    pub(crate) kind: MessageType,
+    pub(crate) ciaddr: Ipv4Addr,
+    pub(crate) yiaddr: Ipv4Addr,
+    pub(crate) siaddr: Ipv4Addr,
+    pub(crate) sname: String,
+    pub(crate) file: String,
+}
+
+impl Header {
+    pub(crate) fn new(kind: MessageType) -> Self {
+        let none = Ipv4Addr::UNSPECIFIED;
+        Self { kind, ciaddr: none, yiaddr: none, siaddr: none, sname: String::new(), file: String::new() }
+    }
+}
+
+/// An answer in the making.
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+    /// How long it may become before the relay's option and the end mark.
+    room: usize,
+    relay_information: Option<Vec<u8>>,
+}
+
+impl Writer {
+    /// The header, and options 53 and 54, which all answers begin with.
+    pub(crate) fn new(packet: &Packet, header: &Header, server: Ipv4Addr) -> Self {
+        let mut message = Message::default();
+        message
+            .set_opcode(Opcode::BootReply)
+            .set_hops(0)
+            .set_xid(packet.xid)
+            .set_flags(packet.flags.into())
+            .set_ciaddr(header.ciaddr)
+            .set_yiaddr(header.yiaddr)
+            .set_siaddr(header.siaddr)
+            .set_giaddr(packet.giaddr)
+            .set_chaddr(&packet.mac.octets());
+        // dhcproto asserts that these fit. An end mark must fit too.
+        if !header.sname.is_empty() && header.sname.len() < 64 {
+            message.set_sname_str(&header.sname);
+        }
+        if !header.file.is_empty() && header.file.len() < 128 {
+            message.set_fname_str(&header.file);
+        }
+        // A NAK through a relay must reach a client whose address may be wrong (RFC 2131 §4.3.2).
+        if header.kind == MessageType::Nak && !packet.giaddr.is_unspecified() {
+            message.set_flags((packet.flags | 0x8000).into());
+        }
+        let mut bytes = Vec::with_capacity(DEFAULT_MAX_LEN);
+        encode(&message, &mut bytes);
+        let longest = packet.options.max_message_size().map_or(DEFAULT_MAX_LEN, |size| {
+            usize::from(size).saturating_sub(HEADERS).clamp(DEFAULT_MAX_LEN, MAX_LEN)
+        });
+        let relay_information = packet.options.relay_information().map(<[u8]>::to_vec);
+        let echoed = relay_information.as_ref().map_or(0, |value| encoded_len(value.len()));
+        // RFC 3046 §2.2: it is left out rather than what the client needs.
+        let (relay_information, room) = match longest.checked_sub(bytes.len() + echoed + 1 + 128) {
+            Some(_) => (relay_information, longest - echoed - 1),
+            None => (None, longest - 1),
+        };
+        let mut writer = Self { bytes, room, relay_information };
+        writer.push(DhcpOption::MessageType(header.kind));
+        writer.push(DhcpOption::ServerIdentifier(server));
+        writer
+    }
+
+    /// Adds an option, unless it doesn't fit any more.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for this call")]
+    pub(crate) fn push(&mut self, option: DhcpOption) -> bool {
+        let before = self.bytes.len();
+        encode(&option, &mut self.bytes);
+        let fits = self.bytes.len() <= self.room;
+        if !fits {
+            self.bytes.truncate(before);
+        }
+        fits
+    }
+
+    /// Adds an option that dhcproto has no type for.
+    pub(crate) fn push_raw(&mut self, code: u8, value: &[u8]) -> bool {
+        self.push(DhcpOption::Unknown(UnknownOption::new(code.into(), value.to_vec())))
+    }
+
+    /// The finished answer: the relay's option last, as RFC 3046 §2.1 has it, the end mark, and zeros.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        if let Some(value) = self.relay_information.take() {
+            let option = UnknownOption::new(OptionCode::RelayAgentInformation, value);
+            encode(&DhcpOption::Unknown(option), &mut self.bytes);
+        }
+        self.bytes.push(255);
+        // The Raspberry Pi discards answers that have pad options *among* the others (L3); after the end mark zeros
+        // are no options.
+        if self.bytes.len() < MIN_LEN {
+            self.bytes.resize(MIN_LEN, 0);
+        }
+        self.bytes
+    }
+}
+
+/// Writing to memory can't fail; what dhcproto refuses for another reason is left out whole. (Its encoder writes from
+/// the beginning of a buffer that holds something already, so each part has its own.)
+fn encode(what: &impl Encodable, into: &mut Vec<u8>) {
+    if let Ok(bytes) = what.to_vec() {
+        into.extend_from_slice(&bytes);
+    }
+}
+
+/// The length of an option whose value is `len` long, split where it must be (RFC 3396 §4).
+fn encoded_len(len: usize) -> usize {
+    len + 2 * len.div_ceil(255)
+}
