@@ -128,6 +128,14 @@ impl BlockRange {
         }
     }
 
+    /// The blocks that bytes `from..to` of a disk fill, both rounded down to whole blocks; none when `to` is not
+    /// behind `from`.
+    #[must_use]
+    pub const fn from_bytes(from: u64, to: u64) -> Self {
+        let start = from / SECTOR_SIZE as u64;
+        Self { start: Lba(start), count: BlockCount((to / SECTOR_SIZE as u64).saturating_sub(start)) }
+    }
+
     /// The first block.
     #[must_use]
     pub const fn start(self) -> Lba {
