@@ -1,5 +1,17 @@
 //! The RAM block cache that every client of an image shares.
 //!
-//! (Being written right now by the project lead: cache.rs, table.rs, volume.rs, S3-FIFO with lock-free hits. Storage
-//! engineer: go on with lvm; the API is `FlashCache::new(Bytes) -> Arc<FlashCache>` and
-//! `CachedVolume::new(&Arc<FlashCache>, source: Arc<dyn Volume>, digests: Option<Arc<[[u8; 32]]>>)`, `.hits()`, `.misses()`.)
+//! One [`FlashCache`] holds chunks of 64 KiB of all images within one bound of bytes; a [`CachedVolume`] is one
+//! image seen through it. A hit takes no lock and copies nothing: it finds the chunk by two loads and hands out a
+//! slice of it. Everything dearer happens on a miss.
+
+mod cache;
+mod chunk;
+mod fills;
+mod queues;
+mod striped;
+mod table;
+mod volume;
+
+pub use cache::{CacheUse, FlashCache};
+pub use chunk::CHUNK_LEN;
+pub use volume::{CachedVolume, Digest};

@@ -1,0 +1,98 @@
+//! The cache itself: one for the process, whatever the number of images and clients.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::chunk::{CHUNK_LEN, Chunk};
+use crate::queues::{Name, Queues};
+use crate::volume::Digest;
+
+/// How full the cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Bytes of the chunks that are held.
+    pub used: u64,
+    /// The most that are held, in bytes.
+    pub capacity: u64,
+}
+
+/// Chunks of many images in RAM, within one bound of bytes.
+#[derive(Debug)]
+pub struct FlashCache {
+    queues: Mutex<Queues>,
+    /// Where a chunk of known content is, whichever image brought it.
+    by_digest: Mutex<HashMap<Digest, Weak<Chunk>>>,
+    /// What every chunk of zeros is: images are full of them, and they cost nothing.
+    zeros: Arc<Chunk>,
+    fills: AtomicU64,
+    tables: AtomicU64,
+}
+
+/// Dead entries of `by_digest` are swept when this many have come since the last sweep.
+const SWEEP_EVERY: u64 = 4096;
+
+impl FlashCache {
+    /// A cache of at most `capacity` bytes; at that limit, the chunk that is wanted least leaves for each that
+    /// comes. Chunks on their way to a client live on until they are sent, beside that bound. Less than one chunk
+    /// counts as one.
+    #[must_use]
+    pub fn new(capacity: block::Bytes) -> Arc<Self> {
+        Arc::new(Self {
+            queues: Mutex::new(Queues::new(capacity.0)),
+            by_digest: Mutex::default(),
+            zeros: Arc::new(Chunk::new(Bytes::from(vec![0; CHUNK_LEN]), 0)),
+            fills: AtomicU64::new(0),
+            tables: AtomicU64::new(0),
+        })
+    }
+
+    /// How full it is.
+    #[must_use]
+    pub fn usage(&self) -> CacheUse {
+        let queues = self.queues.lock();
+        CacheUse { used: queues.used(), capacity: queues.capacity() }
+    }
+
+    /// How many fills there have been: the cache's sense of time.
+    pub(crate) fn clock(&self) -> u64 {
+        self.fills.load(Relaxed)
+    }
+
+    /// A number for a new image.
+    pub(crate) fn new_table(&self) -> u64 {
+        self.tables.fetch_add(1, Relaxed)
+    }
+
+    /// The chunk of that content, if some image has brought it and it is still in RAM.
+    pub(crate) fn find(&self, digest: &Digest) -> Option<Arc<Chunk>> {
+        self.by_digest.lock().get(digest)?.upgrade()
+    }
+
+    /// Takes in a chunk that was read. Returns the one to use: the common one, for zeros.
+    pub(crate) fn admit(&self, name: Name, digest: Option<&Digest>, data: Bytes) -> Arc<Chunk> {
+        let born = self.fills.fetch_add(1, Relaxed) + 1;
+        if data.len() == CHUNK_LEN && is_zero(&data) {
+            return Arc::clone(&self.zeros);
+        }
+        let chunk = Arc::new(Chunk::new(data, born));
+        if let Some(digest) = digest {
+            let mut known = self.by_digest.lock();
+            if born.is_multiple_of(SWEEP_EVERY) {
+                known.retain(|_, chunk| chunk.strong_count() > 0);
+            }
+            known.insert(*digest, Arc::downgrade(&chunk));
+        }
+        let gone = self.queues.lock().insert(name, Arc::clone(&chunk));
+        drop(gone);
+        chunk
+    }
+}
+
+/// Whether all bytes are 0; compared in pieces that the compiler turns into wide loads.
+fn is_zero(data: &[u8]) -> bool {
+    data.chunks(256).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+}

@@ -1,0 +1,199 @@
+//! What the cache promises: it is never seen, but for its speed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use block::{BlockCount, BlockError, BlockRange, Bytes as Limit, ErrorKind, Geometry, Lba, Segments, Volume};
+use bytes::Bytes;
+use flashcache::{CHUNK_LEN, CachedVolume, Digest, FlashCache};
+use proptest::prelude::*;
+
+/// A source that counts its reads, can be slow, and fails in one place.
+struct Source {
+    bytes: Bytes,
+    reads: AtomicU64,
+    delay: Duration,
+    bad: Option<u64>,
+    at_hand: bool,
+}
+
+impl Source {
+    fn new(len: usize, seed: u64) -> Self {
+        let bytes: Vec<u8> = (0..len as u64)
+            .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(seed) >> 32) as u8)
+            .collect();
+        Self {
+            bytes: bytes.into(),
+            reads: AtomicU64::new(0),
+            delay: Duration::ZERO,
+            bad: None,
+            at_hand: false,
+        }
+    }
+}
+
+impl Volume for Source {
+    fn geometry(&self) -> Geometry {
+        Geometry::new(BlockCount::from_bytes(self.bytes.len() as u64).unwrap()).unwrap()
+    }
+
+    fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
+        self.reads.fetch_add(1, SeqCst);
+        std::thread::sleep(self.delay);
+        let (start, end) = (range.byte_start(), range.byte_start() + range.byte_len());
+        if self.bad.is_some_and(|bad| start <= bad && bad < end) {
+            return Err(BlockError::new(ErrorKind::ReadFailed, "bad block"));
+        }
+        out.push(Bytes::copy_from_slice(&self.bytes[start as usize..end as usize]));
+        Ok(())
+    }
+
+    fn try_read(&self, range: BlockRange, out: &mut Segments) -> Result<bool, BlockError> {
+        if self.at_hand { self.read(range, out).map(|()| true) } else { Ok(false) }
+    }
+
+    fn write(&self, _: Lba, _: &[Bytes], _: bool) -> Result<(), BlockError> {
+        unreachable!("a cache never writes")
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn discard(&self, _: BlockRange) -> Result<(), BlockError> {
+        unreachable!("a cache never discards")
+    }
+}
+
+fn range(start: u64, count: u64) -> BlockRange {
+    BlockRange::new(Lba::new(start), BlockCount::new(count)).unwrap()
+}
+
+fn read(volume: &dyn Volume, wanted: BlockRange) -> Vec<u8> {
+    let mut out = Segments::new();
+    volume.read(wanted, &mut out).unwrap();
+    out.to_bytes().to_vec()
+}
+
+fn cache(chunks: u64) -> Arc<FlashCache> {
+    FlashCache::new(Limit(chunks * CHUNK_LEN as u64))
+}
+
+/// Half a chunk more than nine, so that the last one is short.
+const LEN: usize = 9 * CHUNK_LEN + CHUNK_LEN / 2;
+
+proptest! {
+    #[test]
+    fn a_cached_disk_reads_as_the_disk(
+        capacity in 1_u64..12,
+        reads in prop::collection::vec((0_u64..(LEN / 512) as u64, 0_u64..300, any::<bool>()), 1..60),
+        at_hand: bool,
+    ) {
+        let source = Source { at_hand, ..Source::new(LEN, 1) };
+        let bytes = source.bytes.clone();
+        let cache = cache(capacity);
+        let volume = CachedVolume::new(&cache, Arc::new(source), None);
+        for (start, count, trying) in reads {
+            let wanted = range(start, count.min((LEN / 512) as u64 - start));
+            let expected = &bytes[wanted.byte_start() as usize..][..wanted.byte_len() as usize];
+            if trying {
+                let mut out = Segments::from(Bytes::from_static(b"before"));
+                let done = volume.try_read(wanted, &mut out).unwrap();
+                let all = out.to_bytes();
+                prop_assert_eq!(&all[..6], b"before");
+                prop_assert_eq!(&all[6..], if done { expected } else { &[] });
+                prop_assert!(done || !at_hand);
+            } else {
+                prop_assert_eq!(read(&volume, wanted), expected);
+            }
+            prop_assert!(cache.usage().used <= cache.usage().capacity);
+        }
+    }
+}
+
+#[test]
+fn a_hit_shares_the_memory_of_the_cache() {
+    let volume = CachedVolume::new(&cache(4), Arc::new(Source::new(LEN, 1)), None);
+    let pointer = |wanted| {
+        let mut out = Segments::new();
+        assert!(volume.try_read(wanted, &mut out).unwrap());
+        out.pieces()[0].as_ptr() as usize
+    };
+    read(&volume, range(0, 1));
+    assert_eq!(pointer(range(0, 8)) + 512, pointer(range(1, 1)));
+    assert_eq!((volume.misses(), volume.hits()), (1, 2));
+}
+
+#[test]
+fn many_who_want_one_chunk_read_it_once() {
+    let source = Arc::new(Source { delay: Duration::from_millis(50), ..Source::new(LEN, 1) });
+    let volume = CachedVolume::new(&cache(4), Arc::clone(&source) as Arc<dyn Volume>, None);
+    std::thread::scope(|scope| {
+        for block in 0..16 {
+            let (volume, bytes) = (&volume, &source.bytes);
+            scope.spawn(move || {
+                assert_eq!(read(volume, range(block, 1)), bytes[block as usize * 512..][..512])
+            });
+        }
+    });
+    assert_eq!(source.reads.load(SeqCst), 1);
+    assert_eq!((volume.misses(), volume.hits()), (1, 15));
+}
+
+#[test]
+fn an_error_is_told_to_those_who_asked_and_forgotten() {
+    let source = Arc::new(Source { bad: Some(CHUNK_LEN as u64 + 5), ..Source::new(LEN, 1) });
+    let volume = CachedVolume::new(&cache(4), Arc::clone(&source) as Arc<dyn Volume>, None);
+    for _ in 0..2 {
+        let failed = volume.read(range(130, 1), &mut Segments::new()).unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::ReadFailed);
+    }
+    assert_eq!(source.reads.load(SeqCst), 2);
+    assert_eq!(read(&volume, range(0, 128)), source.bytes[..CHUNK_LEN]);
+    assert_eq!(read(&volume, range(256, 128)), source.bytes[2 * CHUNK_LEN..3 * CHUNK_LEN]);
+}
+
+#[test]
+fn equal_chunks_of_two_versions_are_held_once() {
+    let (old, new) = (Arc::new(Source::new(LEN, 1)), Arc::new(Source::new(LEN, 1)));
+    let digests: Arc<[Digest]> = (0..10).map(|chunk| [chunk; 32]).collect();
+    let cache = cache(20);
+    let volumes = [&old, &new].map(|source| {
+        CachedVolume::new(&cache, Arc::clone(source) as Arc<dyn Volume>, Some(Arc::clone(&digests)))
+    });
+    for volume in &volumes {
+        assert_eq!(read(volume, range(0, (LEN / 512) as u64)), old.bytes);
+    }
+    assert_eq!(cache.usage().used, LEN as u64);
+    assert_eq!((old.reads.load(SeqCst), new.reads.load(SeqCst)), (10, 0));
+}
+
+#[test]
+fn zeros_take_no_room() {
+    let source = Source { bytes: Bytes::from(vec![0; LEN]), ..Source::new(512, 1) };
+    let cache = cache(20);
+    let volume = CachedVolume::new(&cache, Arc::new(source), None);
+    assert_eq!(read(&volume, range(0, (LEN / 512) as u64)), vec![0; LEN]);
+    assert_eq!(cache.usage().used, CHUNK_LEN as u64 / 2, "only the short chunk at the end");
+}
+
+#[test]
+fn one_client_that_scans_does_not_ruin_it_for_the_others() {
+    let image = |chunks: usize, seed| Arc::new(Source::new(chunks * CHUNK_LEN, seed));
+    let (busy, scanned) = (image(40, 1), image(400, 2));
+    let cache = cache(64);
+    let mine = CachedVolume::new(&cache, Arc::clone(&busy) as Arc<dyn Volume>, None);
+    let theirs = CachedVolume::new(&cache, Arc::clone(&scanned) as Arc<dyn Volume>, None);
+    let work = || (0..40).for_each(|chunk| drop(read(&mine, range(chunk * 128 + 16, 8))));
+    work();
+    work();
+    let before = mine.misses();
+    for piece in 0..400 * 8 {
+        read(&theirs, range(piece * 16, 16));
+        if piece % 64 == 0 {
+            work();
+        }
+    }
+    assert_eq!(mine.misses() - before, 0, "the working set was pushed out");
+}
