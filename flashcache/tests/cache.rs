@@ -1,5 +1,7 @@
 //! What the cache promises: it is never seen, but for its speed.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
