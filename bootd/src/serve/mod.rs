@@ -7,8 +7,19 @@
 //!   `stop` is cancelled, drains, and returns. Returning for any other reason is an error that ends the daemon.
 
 use std::io;
+use std::net::SocketAddrV4;
 
+pub(crate) mod dhcp;
+pub(crate) mod files;
+pub(crate) mod http;
 pub(crate) mod iscsi;
+pub(crate) mod journal;
+pub(crate) mod ra;
+pub(crate) mod tftp;
+
+mod limit;
+mod script;
+mod visitor;
 
 /// Why a service could not start or had to end. It is the operator's to mend, so it says how.
 #[derive(Debug, thiserror::Error)]
@@ -37,3 +48,22 @@ impl ServiceError {
         self
     }
 }
+
+/// The error of a `service` that can't listen on `address`; `key` is the setting that moves it elsewhere.
+fn listen_error(service: &'static str, address: SocketAddrV4, key: &str, source: io::Error) -> ServiceError {
+    let remedy = match source.kind() {
+        io::ErrorKind::AddrInUse => Some(format!(
+            "another program has this port (`ss -lnp` shows which): stop it, or set `{key}` in bootd.toml"
+        )),
+        io::ErrorKind::PermissionDenied => Some(NEEDS_CAPABILITIES.to_owned()),
+        io::ErrorKind::AddrNotAvailable => {
+            Some("the interface lost this address: give it back, or start bootd again".to_owned())
+        }
+        _ => None,
+    };
+    let error = ServiceError::new(service, format!("can't listen on {address}"), source);
+    ServiceError { remedy, ..error }
+}
+
+/// What to do when the system does not let us.
+const NEEDS_CAPABILITIES: &str = "run bootd as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW";

@@ -8,5 +8,5 @@ mod pktinfo;
 mod solicit;
 
 pub(crate) use packet::PacketSender;
-pub(crate) use pktinfo::{Datagram, PktinfoSocket};
-pub(crate) use solicit::{RouterSocket, Solicitation};
+pub(crate) use pktinfo::{PktinfoSocket, Watched as WatchedPktinfoSocket};
+pub(crate) use solicit::{HOP_LIMIT, RouterSocket, Solicitation, Watched as WatchedRouterSocket};

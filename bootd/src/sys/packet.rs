@@ -6,7 +6,6 @@
 //! broadcast wakes every machine on the link.
 
 use std::io;
-use std::mem;
 use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd;
 
@@ -77,7 +76,7 @@ fn link_address(interface: u32, ethernet: [u8; 6]) -> io::Result<LinkAddr> {
     let copied = unsafe {
         LinkAddr::from_raw(
             (&raw const address).cast::<libc::sockaddr>(),
-            Some(mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t),
+            Some(size_of::<libc::sockaddr_ll>() as libc::socklen_t),
         )
     };
     copied.ok_or_else(|| io::ErrorKind::InvalidInput.into())
@@ -151,9 +150,7 @@ mod tests {
         let packet = ip_packet(from, to, &[0; 0x73 - 28]).unwrap();
         assert_eq!(
             packet[..20],
-            [
-                0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7
-            ]
+            [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7]
         );
     }
 

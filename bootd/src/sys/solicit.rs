@@ -5,9 +5,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
 use nix::cmsg_space;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendto, setsockopt, sockopt,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendto, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -93,7 +91,8 @@ impl Watched {
 fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<Solicitation> {
     let mut control = cmsg_space!(libc::c_int);
     let mut pieces = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut pieces, Some(&mut control), MsgFlags::empty())?;
+    let message =
+        recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut pieces, Some(&mut control), MsgFlags::empty())?;
     let hop_limit = message.cmsgs()?.find_map(|c| match c {
         ControlMessageOwned::Ipv6HopLimit(limit) => u8::try_from(limit).ok(),
         _ => None,

@@ -1,0 +1,335 @@
+//! The files that clients may fetch: one resolver for TFTP and HTTP, so that a name is the same file over both.
+//!
+//! There are two places, looked at in this order:
+//! - The admin's directory. Every regular file in it is served, by its path below the directory. The kernel keeps
+//!   names inside (`openat2` with `RESOLVE_BENEATH`): neither `..` nor a symbolic link leads out, even if the
+//!   directory is changed while a name is being looked up. Links that stay inside work.
+//! - Boot programs that the system's packages installed. They were found at the start, and only what was found is
+//!   served, by its bare name. Links out of their directories are followed, since packages make such: Debian's
+//!   `/usr/lib/ipxe/ipxe.efi` is one to `/boot`, and whoever may write there is root.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use netboot::FilePath;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+
+/// What boot programs are called. Other files beside them are not offered.
+const PROGRAM_SUFFIXES: [&str; 6] = [".efi", ".kpxe", ".kkpxe", ".pxe", ".lkrn", ".0"];
+
+/// How many boot programs are known at most; those that come later in the order of names are not offered.
+const MAX_PROGRAMS: usize = 1000;
+
+/// How deep below the admin's directory boot programs are looked for.
+const MAX_DEPTH: usize = 4;
+
+/// Why a name gets no file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    /// There is none of that name, or it is nothing that is served: a directory, a pipe, a way out.
+    #[error("there is no such file")]
+    NotFound,
+    /// There is one, and it can't be read.
+    #[error("can't read {path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// A regular file, open for reading.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    /// The file.
+    pub(crate) file: File,
+    /// How long it was when it was opened, in bytes.
+    pub(crate) len: u64,
+    /// When it was last written to.
+    pub(crate) modified: SystemTime,
+}
+
+/// The files that clients may fetch.
+#[derive(Debug)]
+pub(crate) struct Files {
+    root: PathBuf,
+    installed: BTreeMap<String, PathBuf>,
+    own: Vec<String>,
+}
+
+impl Files {
+    /// The admin's directory `root`, and the boot programs that are now in the directories `installed`; where two
+    /// have the same name, the earlier directory's. None of them has to exist.
+    pub(crate) fn find(root: &Path, installed: &[PathBuf]) -> Self {
+        let mut programs = BTreeMap::new();
+        for directory in installed {
+            for (name, path) in list(directory) {
+                if is_program(&name) && path.is_file() && programs.len() < MAX_PROGRAMS {
+                    programs.entry(name).or_insert(path);
+                }
+            }
+        }
+        let mut own = Vec::new();
+        collect(root, "", MAX_DEPTH, &mut own);
+        Self { root: root.to_owned(), installed: programs, own }
+    }
+
+    /// The boot programs' names, as clients ask for them and a client's entry may name them.
+    pub(crate) fn programs(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.own.iter().chain(self.installed.keys()).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Opens the file of that name.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be read.
+    pub(crate) fn open(&self, name: &FilePath) -> Result<OpenFile, FileError> {
+        self.open_named(name.as_str())
+    }
+
+    fn open_named(&self, name: &str) -> Result<OpenFile, FileError> {
+        match open_beneath(&self.root, name) {
+            Err(FileError::NotFound) => {}
+            other => return other,
+        }
+        let path = self.installed.get(name).ok_or(FileError::NotFound)?;
+        regular(openat(CWD, path, READ, Mode::empty()), path)
+    }
+}
+
+/// Not to be held up by a pipe's missing writer (`NONBLOCK`), nor made a terminal's child (`NOCTTY`).
+const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Opens `name` in `root`, with no way out. The directory is opened anew each time, so that one that was made or
+/// replaced after the start is the one that is served.
+fn open_beneath(root: &Path, name: &str) -> Result<OpenFile, FileError> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = match openat(CWD, root, directory, Mode::empty()) {
+        Ok(place) => place,
+        Err(rustix::io::Errno::NOENT) => return Err(FileError::NotFound),
+        Err(e) => return Err(FileError::Unreadable { path: root.to_owned(), source: e.into() }),
+    };
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    regular(openat2(place, name, READ, Mode::empty(), inside), &root.join(name))
+}
+
+/// What was opened, if it is a regular file.
+fn regular(opened: rustix::io::Result<rustix::fd::OwnedFd>, path: &Path) -> Result<OpenFile, FileError> {
+    use rustix::io::Errno;
+    let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
+    let file = match opened {
+        Ok(file) => File::from(file),
+        // A way out is XDEV, a circle of links LOOP, a name below a file NOTDIR, a socket NXIO.
+        Err(Errno::NOENT | Errno::XDEV | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::NAMETOOLONG) => {
+            return Err(FileError::NotFound);
+        }
+        Err(e) => return Err(unreadable(e.into())),
+    };
+    let about = file.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(FileError::NotFound);
+    }
+    let modified = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    Ok(OpenFile { file, len: about.len(), modified })
+}
+
+fn is_program(name: &str) -> bool {
+    PROGRAM_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// The entries of a directory whose names are text, in the order of names; none if it can't be read.
+fn list(directory: &Path) -> BTreeMap<String, PathBuf> {
+    let entries = directory.read_dir().into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
+}
+
+/// The boot programs below the admin's directory, by their paths relative to it.
+fn collect(directory: &Path, prefix: &str, depth: usize, found: &mut Vec<String>) {
+    for (name, path) in list(directory) {
+        let Ok(about) = path.symlink_metadata() else { continue };
+        let name = format!("{prefix}{name}");
+        if about.is_dir() && depth > 1 {
+            collect(&path, &format!("{name}/"), depth - 1, found);
+        } else if is_program(&name) && path.is_file() && found.len() < MAX_PROGRAMS {
+            found.push(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use netboot::{Asked, parse_http_path, parse_tftp_path};
+    use proptest::prelude::*;
+    use rustix::fs::mknodat;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A directory with `files/` in it, a secret beside that, and every kind of way to it.
+    fn place() -> TempDir {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("secret"), "secret").unwrap();
+        fs::create_dir_all(at("files/linux")).unwrap();
+        fs::write(at("files/linux/vmlinuz-6.1"), "kernel").unwrap();
+        fs::write(at("files/own.efi"), "own").unwrap();
+        symlink("vmlinuz-6.1", at("files/linux/vmlinuz")).unwrap();
+        symlink("linux/../own.efi", at("files/inside")).unwrap();
+        symlink("../secret", at("files/out")).unwrap();
+        symlink(at("secret"), at("files/absolute")).unwrap();
+        symlink("..", at("files/up")).unwrap();
+        symlink("circle", at("files/circle")).unwrap();
+        symlink("/proc/self/root", at("files/magic")).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        mknodat(CWD, at("files/pipe"), fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+        drop(UnixListener::bind(at("files/socket")).unwrap());
+        place
+    }
+
+    fn content(opened: Result<OpenFile, FileError>) -> Option<String> {
+        let mut opened = match opened {
+            Err(FileError::NotFound) => return None,
+            other => other.unwrap(),
+        };
+        let mut text = String::new();
+        opened.file.read_to_string(&mut text).unwrap();
+        assert_eq!(opened.len, text.len() as u64);
+        Some(text)
+    }
+
+    fn fetch(files: &Files, asked: Asked) -> Option<String> {
+        let Asked::File(path) = asked else { return None };
+        content(files.open(&path))
+    }
+
+    #[test]
+    fn files_and_links_inside_are_served() {
+        let place = place();
+        let files = Files::find(&place.path().join("files"), &[]);
+        for (name, text) in [
+            ("own.efi", "own"),
+            ("linux/vmlinuz-6.1", "kernel"),
+            ("linux/vmlinuz", "kernel"),
+            ("inside", "own"),
+            ("//linux//vmlinuz", "kernel"),
+            ("\\linux\\vmlinuz", "kernel"),
+        ] {
+            assert_eq!(fetch(&files, parse_tftp_path(name)).as_deref(), Some(text), "{name}");
+        }
+        assert_eq!(
+            fetch(&files, parse_http_path("/files//linux/vmlinuz%2d6.1?x")).as_deref(),
+            Some("kernel")
+        );
+    }
+
+    #[test]
+    fn nothing_leads_out() {
+        let place = place();
+        let files = Files::find(&place.path().join("files"), &[]);
+        let absolute = place.path().join("secret");
+        for name in [
+            "../secret",
+            "linux/../../secret",
+            "..\\secret",
+            "linux\\..\\..\\secret",
+            "/../secret",
+            "out",
+            "absolute",
+            "up/secret",
+            "magic/etc/passwd",
+            "circle",
+            "pipe",
+            "socket",
+            "linux",
+            "own.efi/x",
+            "",
+            ".",
+            "..",
+            "own.efi\0",
+            absolute.to_str().unwrap(),
+        ] {
+            assert_eq!(fetch(&files, parse_tftp_path(name)), None, "TFTP {name:?}");
+            assert_eq!(fetch(&files, parse_http_path(&format!("/files/{name}"))), None, "HTTP {name:?}");
+        }
+        for name in [
+            "%2e%2e/secret",
+            "%2e%2e%2fsecret",
+            "..%5csecret",
+            "linux/%2E%2e/..%2fsecret",
+            "%252e%252e/secret",
+        ] {
+            assert_eq!(fetch(&files, parse_http_path(&format!("/files/{name}"))), None, "HTTP {name:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_keeps_names_inside_even_if_our_parser_would_not() {
+        let place = place();
+        let root = place.path().join("files");
+        let absolute = place.path().join("secret");
+        for name in
+            ["../secret", "linux/../../secret", absolute.to_str().unwrap(), "out", "absolute", "up/secret"]
+        {
+            assert!(matches!(open_beneath(&root, name), Err(FileError::NotFound)), "{name}");
+        }
+        assert_eq!(content(open_beneath(&root, "linux/vmlinuz")).as_deref(), Some("kernel"));
+    }
+
+    #[test]
+    fn programs_are_found_and_the_admins_come_first() {
+        let place = place();
+        let installed = place.path().join("installed");
+        fs::create_dir(&installed).unwrap();
+        fs::write(place.path().join("real"), "linked").unwrap();
+        symlink(place.path().join("real"), installed.join("ipxe.efi")).unwrap();
+        fs::write(installed.join("own.efi"), "the package's").unwrap();
+        fs::write(installed.join("undionly.kpxe"), "undionly").unwrap();
+        fs::write(installed.join("README"), "not a program").unwrap();
+        symlink("nowhere", installed.join("dangling.efi")).unwrap();
+        fs::write(place.path().join("files/linux/grub.efi"), "grub").unwrap();
+
+        let root = place.path().join("files");
+        let files = Files::find(&root, &[place.path().join("absent"), installed]);
+        assert_eq!(files.programs(), ["ipxe.efi", "linux/grub.efi", "own.efi", "undionly.kpxe"]);
+        assert_eq!(content(files.open_named("own.efi")).as_deref(), Some("own"));
+        assert_eq!(content(files.open_named("ipxe.efi")).as_deref(), Some("linked"), "a package's link out");
+        assert_eq!(content(files.open_named("README")), None);
+        assert_eq!(content(files.open_named("./undionly.kpxe")), None, "programs go by their bare names");
+    }
+
+    #[test]
+    fn a_missing_directory_is_no_trouble_and_an_unreadable_file_is() {
+        let place = place();
+        let files = Files::find(&place.path().join("absent"), &[]);
+        assert!(matches!(files.open_named("own.efi"), Err(FileError::NotFound)));
+        let files = Files::find(&place.path().join("secret"), &[]);
+        let error = files.open_named("own.efi").unwrap_err();
+        assert!(error.to_string().contains("secret"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_yields_the_secret(parts in prop::collection::vec("(\\.\\.|\\.|secret|linux|up|out|files|)", 0..6), slash in "[/\\\\]") {
+            let place = place();
+            let files = Files::find(&place.path().join("files"), &[]);
+            let name = parts.join(&slash);
+            let secret = Some("secret".to_owned());
+            prop_assert_ne!(fetch(&files, parse_tftp_path(&name)), secret.clone());
+            prop_assert_ne!(fetch(&files, parse_http_path(&format!("/files/{name}"))), secret.clone());
+            let opened = open_beneath(&place.path().join("files"), &name);
+            prop_assert_ne!(opened.ok().and_then(|file| content(Ok(file))), secret);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! One connection: reads requests and has them answered, one after the other, until it is closed or has been idle.
+//!
+//! This is not hyper, because hyper's bodies are bytes in our memory, and a boot file is best sent by `sendfile(2)`:
+//! measured, it takes a tenth of the processor time. The head is read by the parser that hyper uses, and a request
+//! with a body is never read at all, which leaves little of HTTP/1.1 to be done by hand. See
+//! `docs/decisions/0004-http-by-sendfile.md`.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::head::{self, Head, HeadError, MAX_HEAD};
+use super::response::Response;
+
+/// How long a connection may stay without a request. iPXE keeps its connection through the loading of a kernel.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long a head may take from its first byte to its last, however slowly the bytes drip in. Then 408.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long and how many bytes of a request that is not served are read on, so that the answer to it is not lost
+/// with the connection's reset (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// What a connection's requests are answered by.
+pub(super) trait Service: Sync {
+    /// What is kept of an answer while it is being sent.
+    type Note: Send;
+
+    /// Answers one request.
+    fn answer(&self, head: &Head) -> impl Future<Output = (Response, Self::Note)> + Send;
+
+    /// Told how the sending went, with the length of the body that was sent.
+    fn sent(&self, note: Self::Note, outcome: &io::Result<u64>);
+
+    /// Told of what was no request.
+    fn refused(&self, error: HeadError);
+}
+
+/// How a wait for a request ended.
+enum Awaited {
+    Request(Head),
+    Refused(HeadError),
+    /// The client closed, broke off or stayed idle, or bootd is stopping.
+    Over,
+    TooSlow,
+}
+
+/// Serves `stream` until it is closed. When `stop` is cancelled, the answer that is being sent is sent to its end.
+///
+/// # Errors
+/// When the connection broke.
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    stop: &CancellationToken,
+    service: &impl Service,
+) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(1024);
+    loop {
+        match await_request(&mut stream, &mut buffer, stop).await? {
+            Awaited::Request(head) => {
+                let (response, note) = service.answer(&head).await;
+                let keep_alive = head.keep_alive && !stop.is_cancelled();
+                let outcome = response.send(&stream, Some(&head), keep_alive).await;
+                service.sent(note, &outcome);
+                outcome?;
+                if !keep_alive {
+                    return close(stream).await;
+                }
+            }
+            Awaited::Refused(error) => {
+                service.refused(error);
+                let mut response = Response::refusal(error.status(), &error.to_string());
+                if error == HeadError::Method {
+                    response = response.with("Allow", "GET, HEAD");
+                }
+                response.send(&stream, None, false).await?;
+                return close(stream).await;
+            }
+            Awaited::TooSlow => {
+                Response::refusal(408, "the request took too long").send(&stream, None, false).await?;
+                return close(stream).await;
+            }
+            Awaited::Over => return Ok(()),
+        }
+    }
+}
+
+/// The next request. `buffer` holds what was received of it, and afterwards what follows it.
+async fn await_request(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    stop: &CancellationToken,
+) -> io::Result<Awaited> {
+    let mut deadline = (!buffer.is_empty()).then(|| Instant::now() + HEAD_TIME);
+    loop {
+        // Empty lines before a request are to be skipped (RFC 9112, section 2.2), which `httparse` does.
+        match head::parse(buffer) {
+            Ok(Some((head, len))) => {
+                buffer.drain(..len);
+                return Ok(Awaited::Request(head));
+            }
+            Ok(None) => {}
+            Err(error) => return Ok(Awaited::Refused(error)),
+        }
+        let started = deadline.is_some();
+        let until = deadline.unwrap_or_else(|| Instant::now() + IDLE);
+        let mut room = [0; 2048];
+        let wanted = room.len().min(MAX_HEAD.saturating_sub(buffer.len()).max(1));
+        let read = tokio::select! {
+            // A request that has begun is waited for even when stopping: its time is short anyway.
+            () = stop.cancelled(), if !started => return Ok(Awaited::Over),
+            read = timeout_at(until, stream.read(&mut room[..wanted])) => read,
+        };
+        match read {
+            Ok(Ok(0)) => return Ok(Awaited::Over),
+            Ok(Ok(len)) => buffer.extend_from_slice(&room[..len]),
+            Ok(Err(e)) => return Err(e),
+            Err(_) if started => return Ok(Awaited::TooSlow),
+            Err(_) => return Ok(Awaited::Over),
+        }
+        deadline.get_or_insert_with(|| Instant::now() + HEAD_TIME);
+    }
+}
+
+async fn close(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = stream.take(LINGER_BYTES);
+    let mut sink = tokio::io::sink();
+    let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut sink)).await;
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! HTTP: boot scripts and boot files.
+//!
+//! `/boot/<mac>/script.ipxe` is rendered for the machine that asks, `/files/<path>` is a file. There are no
+//! redirects, since firmware does not follow them, and connections stay open, since firmware fails on those that
+//! don't (LESSONS of UEFI HTTP boot). One task accepts on each served address, one serves each connection.
+
+mod connection;
+mod head;
+mod range;
+mod response;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netboot::{FilePath, StepKind, parse_http_path};
+use parking_lot::Mutex;
+use site::MacAddr;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::Service;
+use self::head::{Head, HeadError, Method};
+use self::response::Response;
+use super::files::FileError;
+use super::script::{self, NoScript, RETRY_AFTER};
+use super::visitor::{Denied, Granted, admit};
+use super::{ServiceError, listen_error};
+use crate::events::Event;
+use crate::state::{Link, State};
+
+const SERVICE: &str = "http";
+
+/// How many connections may be open. Further ones are answered with 503 and closed.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How many of them one address may have; a client needs two or three. Further ones are answered with 503 and closed.
+const MAX_CONNECTIONS_PER_PEER: usize = 32;
+
+/// How many connections may wait to be accepted; the kernel ignores the others' first packets, and they ask again.
+const BACKLOG: i32 = 1024;
+
+/// How long answers that are being sent may go on when bootd stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long to wait when the system has no room for another connection, before trying again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The HTTP service, listening.
+#[derive(Debug)]
+pub(crate) struct Http {
+    listeners: Vec<std::net::TcpListener>,
+}
+
+impl Http {
+    /// Listens on the address of each link.
+    ///
+    /// # Errors
+    /// When an address can't be listened on.
+    pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
+        let listen = |link: &Link| {
+            let address = SocketAddrV4::new(link.interface.address, port);
+            listen(address).map_err(|e| listen_error(SERVICE, address, "http_port", e))
+        };
+        Ok(Self { listeners: links.iter().map(listen).collect::<Result<_, _>>()? })
+    }
+
+    /// Serves until `stop`, and lets answers that are being sent then go on for [`DRAIN`].
+    ///
+    /// # Errors
+    /// When the runtime can't take the sockets.
+    pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
+        let open = Arc::new(Open::default());
+        let connections = TaskTracker::new();
+        let mut accepting = JoinSet::new();
+        for (index, listener) in self.listeners.into_iter().enumerate() {
+            let listener = TcpListener::from_std(listener)
+                .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
+            let door = Door {
+                state: Arc::clone(&state),
+                link: index,
+                open: Arc::clone(&open),
+                connections: connections.clone(),
+                stop: stop.clone(),
+            };
+            accepting.spawn(door.accept(listener));
+        }
+        accepting.join_all().await;
+        connections.close();
+        let _ = timeout(DRAIN, connections.wait()).await;
+        Ok(())
+    }
+}
+
+fn listen(address: SocketAddrV4) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    // Otherwise the port could not be taken again for a minute after a restart.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// How many connections each address has open.
+#[derive(Debug, Default)]
+struct Open(Mutex<HashMap<Ipv4Addr, usize>>);
+
+impl Open {
+    /// Counts one more connection of `peer`; `None` if that would be too many.
+    fn admit(self: &Arc<Self>, peer: Ipv4Addr) -> Option<Place> {
+        let mut open = self.0.lock();
+        let its = open.get(&peer).copied().unwrap_or_default();
+        if its >= MAX_CONNECTIONS_PER_PEER || open.values().sum::<usize>() >= MAX_CONNECTIONS {
+            return None;
+        }
+        open.insert(peer, its + 1);
+        Some(Place { open: Arc::clone(self), peer })
+    }
+}
+
+/// A connection's place among the open ones; free again when dropped.
+#[derive(Debug)]
+struct Place {
+    open: Arc<Open>,
+    peer: Ipv4Addr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.open.0.lock();
+        if let Some(its) = open.get_mut(&self.peer) {
+            *its -= 1;
+            if *its == 0 {
+                open.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// One served address.
+struct Door {
+    state: Arc<State>,
+    link: usize,
+    open: Arc<Open>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Door {
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, SocketAddr::V4(peer))) => self.admit(stream, peer),
+                Ok(_) => {}
+                Err(e) => {
+                    let what = format!("can't accept connections: {e}");
+                    self.state.events.emit(Event::Trouble { service: SERVICE, what });
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddrV4) {
+        let Some(place) = self.open.admit(*peer.ip()) else {
+            self.state.counters.http_refused.inc();
+            // One attempt and no wait: the socket's buffer is empty, so it is taken or the client is gone.
+            let _ = stream.try_write(Response::TOO_MANY);
+            return;
+        };
+        // Heads and scripts are small and are waited for; there is nothing to be gathered.
+        let _ = stream.set_nodelay(true);
+        let visit = Visit { state: Arc::clone(&self.state), link: self.link, peer };
+        let stop = self.stop.clone();
+        self.connections.spawn(async move {
+            let _place = place;
+            // A broken connection is the client's affair: it was switched off, or has had enough.
+            let _ = connection::serve(stream, &stop, &visit).await;
+        });
+    }
+}
+
+/// One client's connection to one of our addresses.
+struct Visit {
+    state: Arc<State>,
+    link: usize,
+    peer: SocketAddrV4,
+}
+
+/// A file that is being sent, and to whom, for the timeline.
+#[derive(Debug)]
+struct Fetch {
+    visitor: MacAddr,
+    path: String,
+}
+
+impl Service for Visit {
+    type Note = Option<Fetch>;
+
+    async fn answer(&self, head: &Head) -> (Response, Option<Fetch>) {
+        let state = &self.state;
+        state.counters.http_requests.inc();
+        let Some(link) = state.links.get(self.link) else {
+            return (Response::refusal(500, "no such link"), None);
+        };
+        let peer = *self.peer.ip();
+        match admit(state, link, peer, parse_http_path(&head.path)) {
+            Ok(Granted::File { path, visitor }) => self.file(head, &path, visitor),
+            // To have it made makes a disk, which only asking for it may do.
+            Ok(Granted::Script(..)) if head.method == Method::Head => (Response::unmade_text(), None),
+            Ok(Granted::Script(mac, which)) => {
+                let response = match script::make(state, self.link, peer, mac, which).await {
+                    Ok(text) => Response::text(200, text).with("Cache-Control", "no-store"),
+                    Err(e @ NoScript::Busy) => Response::refusal(503, &e.to_string())
+                        .with("Retry-After", RETRY_AFTER.as_secs().to_string()),
+                    Err(e) => Response::refusal(500, &e.to_string()),
+                };
+                (response, None)
+            }
+            Err(e @ Denied::NotFound) => (Response::refusal(404, &e.to_string()), None),
+            Err(e) => {
+                let why = e.to_string();
+                if matches!(e, Denied::Script(_)) {
+                    state.counters.scripts_refused.inc();
+                }
+                let response = Response::refusal(403, &why);
+                state.events.emit(Event::Refused { service: SERVICE, peer: self.peer.into(), why });
+                (response, None)
+            }
+        }
+    }
+
+    fn sent(&self, fetch: Option<Fetch>, outcome: &io::Result<u64>) {
+        let Some(Fetch { visitor, path }) = fetch else { return };
+        match outcome {
+            Ok(bytes) => self.state.step(visitor, StepKind::HttpFile { path, bytes: *bytes }, ""),
+            Err(e) => self.state.step(visitor, StepKind::Failed, &format!("HTTP of {path}: {e}")),
+        }
+    }
+
+    fn refused(&self, error: HeadError) {
+        self.state.counters.http_malformed.inc();
+        let why = error.to_string();
+        self.state.events.emit(Event::Malformed { service: SERVICE, peer: self.peer.into(), why });
+    }
+}
+
+impl Visit {
+    fn file(&self, head: &Head, path: &FilePath, visitor: Option<MacAddr>) -> (Response, Option<Fetch>) {
+        match self.state.files.open(path) {
+            Ok(file) => {
+                let response = Response::file(file, path.as_str(), head);
+                // Clients that read a file in pieces read it in thousands, which says nothing in a timeline.
+                let whole = head.method == Method::Get && head.range.is_none();
+                let fetch =
+                    visitor.filter(|_| whole).map(|visitor| Fetch { visitor, path: path.to_string() });
+                (response, fetch)
+            }
+            Err(e @ FileError::NotFound) => (Response::refusal(404, &e.to_string()), None),
+            Err(e @ FileError::Unreadable { .. }) => {
+                self.state.events.emit(Event::Trouble { service: SERVICE, what: e.to_string() });
+                (Response::refusal(500, "the file can't be read"), None)
+            }
+        }
+    }
+}

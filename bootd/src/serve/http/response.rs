@@ -1,0 +1,284 @@
+//! An answer and how it is sent: texts from memory, files by `sendfile(2)` without a copy of ours.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Advice, fadvise, sendfile};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::head::{Head, Method};
+use super::range::{Part, select};
+use crate::serve::files::OpenFile;
+
+/// How long a client may take none of an answer, before the connection is closed. Firmware pauses to check and
+/// unpack what it got; a client that was switched off never goes on.
+const STALL: Duration = Duration::from_secs(60);
+
+/// How much of a file is handed to the kernel at a time, in bytes. Between two pieces other connections get a turn.
+const PIECE: u64 = 1 << 20;
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Response {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Its length is not said, because to know it would be to make it: for HEAD only.
+    Unsaid,
+    Text(String),
+    File(File, Range<u64>),
+}
+
+impl Response {
+    /// What a connection is told for which there is no place.
+    pub(super) const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+    fn new(status: u16, headers: Vec<(&'static str, String)>, body: Body) -> Self {
+        Self { status, headers, body }
+    }
+
+    /// A plain text.
+    pub(super) fn text(status: u16, text: impl Into<String>) -> Self {
+        let headers = vec![("Content-Type", "text/plain; charset=utf-8".into())];
+        Self::new(status, headers, Body::Text(text.into()))
+    }
+
+    /// A sentence that says why there is nothing else.
+    pub(super) fn refusal(status: u16, why: &str) -> Self {
+        Self::text(status, format!("{why}\n"))
+    }
+
+    /// The head of a text that is made only when it is really asked for.
+    pub(super) fn unmade_text() -> Self {
+        let headers = vec![("Content-Type", "text/plain; charset=utf-8".into())];
+        Self::new(200, headers, Body::Unsaid)
+    }
+
+    /// The same with another header line.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A file, or the part of it that the request asks for.
+    pub(super) fn file(file: OpenFile, name: &str, head: &Head) -> Self {
+        let OpenFile { file, len, modified } = file;
+        let tag = entity_tag(len, modified);
+        let mut headers = vec![
+            ("Content-Type", content_type(name).to_owned()),
+            ("Accept-Ranges", "bytes".to_owned()),
+            ("Last-Modified", httpdate::fmt_http_date(modified.max(SystemTime::UNIX_EPOCH))),
+            ("ETag", tag.clone()),
+        ];
+        if head.if_none_match.as_deref().is_some_and(|tags| matches_tag(tags, &tag)) {
+            return Self::new(304, headers, Body::Unsaid);
+        }
+        // The rest of a file that has changed since is worth nothing (RFC 9110, section 13.1.5).
+        let unchanged = head.if_range.as_deref().is_none_or(|expected| expected.trim() == tag);
+        match select(head.range.as_deref().filter(|_| unchanged), len) {
+            Part::Whole => Self::new(200, headers, Body::File(file, 0..len)),
+            Part::Bytes(range) => {
+                let (first, last) = (range.start, range.end - 1);
+                headers.push(("Content-Range", format!("bytes {first}-{last}/{len}")));
+                Self::new(206, headers, Body::File(file, range))
+            }
+            Part::Unsatisfiable => Self::refusal(416, "the range lies outside of the file")
+                .with("Content-Range", format!("bytes */{len}")),
+        }
+    }
+
+    /// Sends the answer to `head`, and says how long the body was; the connection is closed afterwards unless
+    /// `keep_alive`.
+    ///
+    /// # Errors
+    /// When the connection broke, the client took nothing for [`STALL`], or the file became shorter meanwhile:
+    /// then the length that was announced can't be kept, and closing is the only honest end.
+    pub(super) async fn send(
+        self,
+        stream: &TcpStream,
+        head: Option<&Head>,
+        keep_alive: bool,
+    ) -> io::Result<u64> {
+        let mut bytes = self.head_bytes(head.is_some_and(|h| h.old), keep_alive).into_bytes();
+        let with_body = head.is_none_or(|h| h.method == Method::Get);
+        match self.body {
+            Body::File(file, range) if with_body && !range.is_empty() => {
+                // More is to come: the head goes out together with the file's first bytes.
+                send_all(stream, &bytes, libc::MSG_MORE).await?;
+                send_file(stream, &file, range.clone()).await?;
+                Ok(range.end - range.start)
+            }
+            Body::Text(text) if with_body => {
+                bytes.extend_from_slice(text.as_bytes());
+                send_all(stream, &bytes, 0).await?;
+                Ok(text.len() as u64)
+            }
+            _ => send_all(stream, &bytes, 0).await.map(|()| 0),
+        }
+    }
+
+    fn head_bytes(&self, old: bool, keep_alive: bool) -> String {
+        let mut head = format!("HTTP/1.1 {} {}\r\nServer: bootd\r\n", self.status, reason(self.status));
+        let mut line = |name: &str, value: &str| head.extend([name, ": ", value, "\r\n"]);
+        line("Date", &httpdate::fmt_http_date(SystemTime::now()));
+        for (name, value) in &self.headers {
+            line(name, value);
+        }
+        match &self.body {
+            Body::Unsaid => {}
+            Body::Text(text) => line("Content-Length", &text.len().to_string()),
+            Body::File(_, range) => line("Content-Length", &(range.end - range.start).to_string()),
+        }
+        match (old, keep_alive) {
+            (_, false) => line("Connection", "close"),
+            (true, true) => line("Connection", "keep-alive"),
+            (false, true) => {}
+        }
+        head.push_str("\r\n");
+        head
+    }
+}
+
+async fn send_all(stream: &TcpStream, mut bytes: &[u8], flags: i32) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let send =
+            stream.async_io(Interest::WRITABLE, || SockRef::from(stream).send_with_flags(bytes, flags));
+        let sent = timeout(STALL, send).await??;
+        bytes = bytes.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+async fn send_file(stream: &TcpStream, file: &File, range: Range<u64>) -> io::Result<()> {
+    // Makes the kernel read ahead in larger steps. What it says does not matter.
+    let _ = fadvise(file, range.start, None, Advice::Sequential);
+    let mut offset = range.start;
+    while offset < range.end {
+        let piece = usize::try_from((range.end - offset).min(PIECE)).unwrap_or(usize::MAX);
+        let send =
+            stream.async_io(Interest::WRITABLE, || Ok(sendfile(stream, file, Some(&mut offset), piece)?));
+        if timeout(STALL, send).await?? == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file became shorter while it was sent",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Changes whenever the file does: a copy of the same length within one tick of the clock is not told apart.
+fn entity_tag(len: u64, modified: SystemTime) -> String {
+    let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("\"{:x}-{len:x}\"", since.as_nanos())
+}
+
+fn matches_tag(tags: &str, tag: &str) -> bool {
+    tags.split(',').map(str::trim).any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
+}
+
+/// The media type of a file. UEFI HTTP boot runs only what has one of the first three (EDK2,
+/// `HttpBootSupport.c`); a type that it does not know ends the boot.
+fn content_type(name: &str) -> &'static str {
+    let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix).to_ascii_lowercase();
+    match suffix.as_str() {
+        "efi" => "application/efi",
+        "iso" => "application/vnd.efi-iso",
+        "img" => "application/vnd.efi-img",
+        "ipxe" | "txt" | "cfg" | "conf" => "text/plain; charset=utf-8",
+        "json" => "application/json",
+        "xml" => "application/xml",
+        _ => "application/octet-stream",
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        206 => "Partial Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        416 => "Range Not Satisfiable",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::serve::http::head::parse;
+
+    fn head_of(request: &str) -> Head {
+        parse(format!("{request}\r\n\r\n").as_bytes()).unwrap().unwrap().0
+    }
+
+    fn response(request: &str, name: &str) -> String {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        let head = head_of(request);
+        Response::file(OpenFile { file, len: 10, modified }, name, &head)
+            .head_bytes(head.old, head.keep_alive)
+    }
+
+    #[test]
+    fn heads_say_what_uefi_looks_for() {
+        let head = response("GET /files/snponly.EFI HTTP/1.1", "snponly.EFI");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Type: application/efi\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Length: 10\r\n"), "{head}");
+        assert!(head.contains("\r\nLast-Modified: Thu, 01 Jan 1970 00:00:01 GMT\r\n"), "{head}");
+        assert!(!head.contains("Connection"), "persistent is what HTTP/1.1 is anyway: {head}");
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn an_old_client_is_told_whether_the_connection_stays() {
+        assert!(response("GET /a HTTP/1.0", "a").contains("\r\nConnection: close\r\n"));
+        assert!(
+            response("GET /a HTTP/1.0\r\nConnection: keep-alive", "a")
+                .contains("\r\nConnection: keep-alive\r\n")
+        );
+        assert!(response("GET /a HTTP/1.1\r\nConnection: close", "a").contains("\r\nConnection: close\r\n"));
+    }
+
+    #[test]
+    fn ranges_and_conditions_decide_on_the_status() {
+        let tag = "\"3b9aca00-a\"";
+        for (lines, status, line) in [
+            ("Range: bytes=2-4".to_owned(), 206, "Content-Range: bytes 2-4/10"),
+            ("Range: bytes=2-4".to_owned(), 206, "Content-Length: 3"),
+            ("Range: bytes=-4".to_owned(), 206, "Content-Range: bytes 6-9/10"),
+            ("Range: bytes=10-".to_owned(), 416, "Content-Range: bytes */10"),
+            (format!("If-Range: {tag}\r\nRange: bytes=2-4"), 206, "Content-Length: 3"),
+            ("If-Range: \"old\"\r\nRange: bytes=2-4".to_owned(), 200, "Content-Length: 10"),
+            (format!("If-None-Match: \"x\", {tag}"), 304, "ETag: \"3b9aca00-a\""),
+            (format!("If-None-Match: W/{tag}"), 304, "ETag: \"3b9aca00-a\""),
+            ("If-None-Match: \"x\"".to_owned(), 200, "Content-Length: 10"),
+        ] {
+            let head = response(&format!("GET /a HTTP/1.1\r\n{lines}"), "a");
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{lines}: {head}");
+            assert!(head.contains(&format!("\r\n{line}\r\n")), "{lines}: {head}");
+        }
+    }
+}

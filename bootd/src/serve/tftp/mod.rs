@@ -1,0 +1,286 @@
+//! TFTP: boot programs for firmware, and boot files and scripts for an iPXE without HTTP.
+//!
+//! One task receives requests on each served address. Each transfer is a task with a socket of its own, bound to the
+//! address that was asked (clients check where blocks come from) and connected to the client, so that others can't
+//! put in blocks or errors, and so that the network's "nobody listens there" ends it. The transfer itself is
+//! [`netboot::tftp::Transfer`].
+
+mod running;
+mod transfer;
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netboot::tftp::{End, ErrorCode, MAX_REQUEST_LEN, Request, Source, Summary, error_packet};
+use netboot::{StepKind, parse_tftp_path};
+use site::MacAddr;
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::running::{Admission, Place, Running};
+use super::files::{FileError, OpenFile};
+use super::limit::Allowance;
+use super::visitor::{Denied, Granted, admit};
+use super::{ServiceError, listen_error, script};
+use crate::events::Event;
+use crate::state::{Link, State};
+
+const SERVICE: &str = "tftp";
+
+const PORT: u16 = 69;
+
+/// How many requests one address may send at once, and then each second. Further ones are dropped and counted, and
+/// a client asks again. PXELINUX tries a dozen names in a row.
+const BURST: u32 = 100;
+const PER_SECOND: u32 = 50;
+
+/// How long transfers that are under way may go on when bootd stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long to wait when the socket gives errors instead of datagrams, before trying again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The TFTP service, listening.
+#[derive(Debug)]
+pub(crate) struct Tftp {
+    sockets: Vec<std::net::UdpSocket>,
+}
+
+impl Tftp {
+    /// Listens on the address of each link.
+    ///
+    /// # Errors
+    /// When an address can't be listened on.
+    pub(crate) fn bind(links: &[Link]) -> Result<Self, ServiceError> {
+        let listen = |link: &Link| {
+            let address = SocketAddrV4::new(link.interface.address, PORT);
+            let open = || {
+                let socket = std::net::UdpSocket::bind(address)?;
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            };
+            open().map_err(|e| listen_error(SERVICE, address, "tftp = false", e))
+        };
+        Ok(Self { sockets: links.iter().map(listen).collect::<Result<_, _>>()? })
+    }
+
+    /// Serves until `stop`, and lets transfers that are under way then go on for [`DRAIN`].
+    ///
+    /// # Errors
+    /// When the runtime can't take the sockets.
+    pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
+        let shared = Arc::new(Shared {
+            state,
+            running: Running::default(),
+            allowance: Allowance::new(BURST, PER_SECOND),
+            transfers: TaskTracker::new(),
+        });
+        let mut links = JoinSet::new();
+        for (index, socket) in self.sockets.into_iter().enumerate() {
+            let socket = UdpSocket::from_std(socket)
+                .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
+            links.spawn(serve(Arc::clone(&shared), index, socket));
+        }
+        stop.cancelled().await;
+        links.shutdown().await;
+        shared.transfers.close();
+        let _ = timeout(DRAIN, shared.transfers.wait()).await;
+        Ok(())
+    }
+}
+
+/// What the links have in common.
+struct Shared {
+    state: Arc<State>,
+    running: Running,
+    allowance: Allowance,
+    transfers: TaskTracker,
+}
+
+async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
+    // One byte more than the longest request, so that a longer one is seen to be one.
+    let mut buffer = [0; MAX_REQUEST_LEN + 1];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((len, SocketAddr::V4(peer))) => {
+                let bytes = buffer.get(..len).unwrap_or_default();
+                if let Some(refusal) = shared.receive(index, bytes, peer) {
+                    // What can't be sent is lost; the client asks again.
+                    let _ = socket.try_send_to(&refusal, peer.into());
+                }
+            }
+            Ok(_) => {}
+            // The network's answer to an earlier refusal: that client has gone.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(e) => {
+                let what = format!("can't receive: {e}");
+                shared.state.events.emit(Event::Trouble { service: SERVICE, what });
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Begins a transfer, if `bytes` are a request for one; otherwise says what to answer, if anything.
+    fn receive(self: &Arc<Self>, link: usize, bytes: &[u8], peer: SocketAddrV4) -> Option<Vec<u8>> {
+        let counters = &self.state.counters;
+        if !self.allowance.take(peer.ip()) {
+            counters.tftp_dropped.inc();
+            return None;
+        }
+        let request = match Request::parse(bytes) {
+            Ok(request) => request,
+            Err(e) => {
+                counters.tftp_malformed.inc();
+                let why = e.to_string();
+                self.state.events.emit(Event::Malformed { service: SERVICE, peer: peer.into(), why });
+                return e.packet();
+            }
+        };
+        counters.tftp_requests.inc();
+        let place = match self.running.admit(peer, bytes) {
+            Admission::Place(place) => place,
+            Admission::Duplicate => return None,
+            Admission::Full(why) => {
+                counters.tftp_refused.inc();
+                let event = Event::Refused { service: SERVICE, peer: peer.into(), why: why.to_owned() };
+                self.state.events.emit(event);
+                return Some(error_packet(ErrorCode::NotDefined, why));
+            }
+        };
+        let replaced = place.replaced().clone();
+        let visit = Visit { state: Arc::clone(&self.state), link, peer, place };
+        self.transfers.spawn(async move {
+            // The client has begun anew from the same port: what it gets now must not be mixed with the rest.
+            tokio::select! {
+                () = replaced.cancelled() => {}
+                () = visit.serve(request) => {}
+            }
+        });
+        None
+    }
+}
+
+/// One client's request to one of our addresses.
+struct Visit {
+    state: Arc<State>,
+    link: usize,
+    peer: SocketAddrV4,
+    place: Place,
+}
+
+impl Visit {
+    async fn serve(self, request: Request) {
+        let Some(link) = self.state.links.get(self.link) else { return };
+        let from = link.interface.address;
+        let socket = match transfer::connect(from, self.peer).await {
+            Ok(socket) => socket,
+            Err(e) => {
+                let what = format!("can't answer {}: {e}", self.peer);
+                return self.state.events.emit(Event::Trouble { service: SERVICE, what });
+            }
+        };
+        let (source, visitor) = match self.find(link, &request).await {
+            Ok(found) => found,
+            Err((code, why)) => {
+                let _ = socket.send(&error_packet(code, &why)).await;
+                return;
+            }
+        };
+        let summary = transfer::run(&socket, &request, source, &self.place).await;
+        self.note(&request.filename, visitor, &summary);
+    }
+
+    /// What the client is to be sent, and who it is.
+    async fn find(
+        &self,
+        link: &Link,
+        request: &Request,
+    ) -> Result<(Box<dyn Source>, Option<MacAddr>), (ErrorCode, String)> {
+        let state = &self.state;
+        let peer = *self.peer.ip();
+        match admit(state, link, peer, parse_tftp_path(&request.filename)) {
+            Ok(Granted::File { path, visitor }) => match state.files.open(&path) {
+                Ok(file) => Ok((Box::new(FileSource(file)), visitor)),
+                Err(e @ FileError::NotFound) => Err((ErrorCode::FileNotFound, e.to_string())),
+                Err(e @ FileError::Unreadable { .. }) => {
+                    state.events.emit(Event::Trouble { service: SERVICE, what: e.to_string() });
+                    Err((ErrorCode::NotDefined, "the file can't be read".to_owned()))
+                }
+            },
+            Ok(Granted::Script(mac, which)) => match script::make(state, self.link, peer, mac, which).await {
+                Ok(text) => Ok((Box::new(bytes::Bytes::from(text)), Some(mac))),
+                Err(e) => Err((ErrorCode::NotDefined, e.to_string())),
+            },
+            Err(e @ Denied::NotFound) => Err((ErrorCode::FileNotFound, e.to_string())),
+            Err(e) => {
+                let why = e.to_string();
+                if matches!(e, Denied::Script(_)) {
+                    state.counters.scripts_refused.inc();
+                }
+                state.events.emit(Event::Refused {
+                    service: SERVICE,
+                    peer: self.peer.into(),
+                    why: why.clone(),
+                });
+                Err((ErrorCode::AccessViolation, why))
+            }
+        }
+    }
+
+    /// Counts a transfer that ended, and puts it into its client's timeline.
+    fn note(&self, name: &str, visitor: Option<MacAddr>, summary: &Summary) {
+        let state = &self.state;
+        let Summary { end, bytes, blksize, windowsize, resent, took } = summary;
+        tracing::debug!(
+            "tftp: {} {name:?}: {end}, {bytes} bytes in {took:?}, blocks of {blksize}, windows of {windowsize}, \
+             {resent} resent",
+            self.peer
+        );
+        let path = name.escape_debug().to_string();
+        let step = match end {
+            // It only asked for the length and will be back.
+            End::Probe => return,
+            End::Complete | End::Unconfirmed => {
+                state.counters.tftp_completed.inc();
+                StepKind::TftpFile { path, bytes: *bytes }
+            }
+            end => {
+                state.counters.tftp_failed.inc();
+                let why = format!("TFTP of {path}: {end}");
+                match visitor {
+                    Some(mac) => state.step(mac, StepKind::Failed, &why),
+                    None => {
+                        state.events.emit(Event::Refused { service: SERVICE, peer: self.peer.into(), why })
+                    }
+                }
+                return;
+            }
+        };
+        if let Some(mac) = visitor {
+            state.step(mac, step, "");
+        }
+    }
+}
+
+/// A file as the transfer reads it. Reads are a window's, at most 256 KiB, of a file that the kernel reads ahead, so
+/// they are done where the transfer runs: to hand them to another thread would cost more than they do.
+struct FileSource(OpenFile);
+
+impl Source for FileSource {
+    fn len(&self) -> u64 {
+        self.0.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        File::read_at(&self.0.file, buffer, offset)
+    }
+}

@@ -1,0 +1,163 @@
+//! Who is behind an address, and what it may fetch: one rule for TFTP and HTTP.
+//!
+//! - A boot script holds the secrets of one boot, so it goes to the address that is leased to its client (or is
+//!   the client's own and nobody else's) and to no other. A machine that is no client has none.
+//! - Boot programs and the admin's files hold none: whoever reaches the port may read them, as from every TFTP
+//!   server, and as it must be where another server gives the addresses. Except that a machine which bootd knows,
+//!   and knows not to boot, gets nothing: what `bootd explain` says of it would not be true otherwise.
+
+use std::net::Ipv4Addr;
+
+use netboot::{Asked, Asker, BootPlan, FilePath, Stage, plan};
+use site::MacAddr;
+
+use super::script::Which;
+use crate::state::{Link, State, unix_seconds};
+
+/// What a visitor is to be given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Granted {
+    /// A file, if there is one of that name.
+    File {
+        /// Its name.
+        path: FilePath,
+        /// Who fetches it, where that is known.
+        visitor: Option<MacAddr>,
+    },
+    /// A script of the machine that asks. If it may not boot, the script tells its user why.
+    Script(MacAddr, Which),
+}
+
+/// Why a visitor is to be given nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    /// The name stands for nothing.
+    #[error("there is no such file")]
+    NotFound,
+    /// It may not have a script.
+    #[error("{0}")]
+    Script(String),
+    /// It may not have files.
+    #[error("{0}")]
+    File(String),
+}
+
+/// What `peer`, which came by `link`, gets for what it asks.
+///
+/// # Errors
+/// When it gets nothing, with the reason.
+pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, Denied> {
+    let site = state.site.load_full();
+    let holder = state.leases.lock().holder(peer, &site, unix_seconds());
+    let plan_of =
+        |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
+    decide(peer, holder, plan_of, asked)
+}
+
+fn decide(
+    peer: Ipv4Addr,
+    holder: Option<MacAddr>,
+    plan_of: impl Fn(MacAddr) -> BootPlan,
+    asked: Asked,
+) -> Result<Granted, Denied> {
+    match asked {
+        Asked::Other => Err(Denied::NotFound),
+        Asked::File(path) => match holder.map(&plan_of) {
+            Some(plan) if !plan.may_boot() => Err(Denied::File(why(&plan))),
+            _ => Ok(Granted::File { path, visitor: holder }),
+        },
+        Asked::Script { mac } => script(peer, holder, Some(mac), Which::Boot, plan_of),
+        Asked::Autoexec => script(peer, holder, None, Which::Autoexec, plan_of),
+    }
+}
+
+fn script(
+    peer: Ipv4Addr,
+    holder: Option<MacAddr>,
+    whose: Option<MacAddr>,
+    which: Which,
+    plan_of: impl Fn(MacAddr) -> BootPlan,
+) -> Result<Granted, Denied> {
+    let Some(holder) = holder else {
+        return Err(Denied::Script(format!("{peer} is leased to no machine, so no boot script is its")));
+    };
+    if let Some(other) = whose.filter(|mac| *mac != holder) {
+        return Err(Denied::Script(format!(
+            "the boot script of {other} goes only to its own address, and {peer} is leased to {holder}"
+        )));
+    }
+    let plan = plan_of(holder);
+    if plan.client.is_some() { Ok(Granted::Script(holder, which)) } else { Err(Denied::Script(why(&plan))) }
+}
+
+fn why(plan: &BootPlan) -> String {
+    plan.why.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use netboot::parse_tftp_path;
+    use site::{Image, Site};
+
+    use super::*;
+
+    const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
+    const KNOWN: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
+    const DISABLED: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 2]);
+
+    fn decide_for(holder: Option<MacAddr>, name: &str) -> Result<Granted, Denied> {
+        let client = |name: &str, mac, enabled| site::Client {
+            name: name.parse().unwrap(),
+            mac,
+            address: None,
+            image: Some("debian".parse().unwrap()),
+            menu: None,
+            boot_program: None,
+            overlay_limit: None,
+            enabled,
+        };
+        let image = Image {
+            name: "debian".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            path: "/images/debian".into(),
+            size: 1 << 20,
+        };
+        let site =
+            Site::new(1, vec![client("one", KNOWN, true), client("two", DISABLED, false)], vec![image]);
+        let interface =
+            netboot::Interface { name: "eth1".into(), address: [10, 0, 0, 1].into(), prefix_len: 24 };
+        let settings = netboot::Settings::default();
+        let plan_of = |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &interface, &site, &settings);
+        decide(PEER, holder, plan_of, parse_tftp_path(name))
+    }
+
+    #[test]
+    fn a_script_goes_to_its_own_machine_only() {
+        let own = "02-00-00-00-00-01/script.ipxe";
+        assert_eq!(decide_for(Some(KNOWN), own), Ok(Granted::Script(KNOWN, Which::Boot)));
+        assert_eq!(decide_for(Some(KNOWN), "autoexec.ipxe"), Ok(Granted::Script(KNOWN, Which::Autoexec)));
+        // It makes no disk, but says on the screen why there is none.
+        let disabled = "02-00-00-00-00-02/script.ipxe";
+        assert_eq!(decide_for(Some(DISABLED), disabled), Ok(Granted::Script(DISABLED, Which::Boot)));
+        for (holder, name, word) in [
+            (None, own, "leased to no machine"),
+            (None, "autoexec.ipxe", "leased to no machine"),
+            (Some(DISABLED), own, "its own address"),
+            (Some(KNOWN), "02-00-00-00-00-02/script.ipxe", "its own address"),
+            (Some(MacAddr::new([2, 0, 0, 0, 0, 9])), "autoexec.ipxe", "bootd client add"),
+        ] {
+            let Err(Denied::Script(why)) = decide_for(holder, name) else { panic!("{holder:?} got {name}") };
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn files_go_to_everyone_but_machines_that_may_not_boot() {
+        for holder in [Some(KNOWN), None] {
+            let granted = decide_for(holder, "undionly.kpxe").unwrap();
+            assert!(matches!(granted, Granted::File { visitor, .. } if visitor == holder));
+        }
+        assert!(matches!(decide_for(Some(DISABLED), "undionly.kpxe"), Err(Denied::File(_))));
+        assert_eq!(decide_for(Some(KNOWN), "../x"), Err(Denied::NotFound));
+    }
+}
