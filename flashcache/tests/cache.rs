@@ -135,7 +135,7 @@ fn many_who_want_one_chunk_read_it_once() {
         for block in 0..16 {
             let (volume, bytes) = (&volume, &source.bytes);
             scope.spawn(move || {
-                assert_eq!(read(volume, range(block, 1)), bytes[block as usize * 512..][..512])
+                assert_eq!(read(volume, range(block, 1)), bytes[block as usize * 512..][..512]);
             });
         }
     });
