@@ -2,6 +2,7 @@
 
 mod engine;
 mod error;
+pub mod names;
 
 pub use engine::{Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine};
 pub use error::EngineError;

@@ -1,0 +1,254 @@
+//! Every name that leaves the engine: iSCSI names, serial numbers, NAA designators, file names. Each has its
+//! longest form, and the proof that it fits where it is used.
+//!
+//! ```text
+//! iqn.2026-01.internal.lab.megatron:cs-lab:rook:19a2b3c4d5e    a client's disk in one boot
+//! iqn.2026-01.internal.lab.rook:system-disk                    the client as an initiator
+//! ```
+
+use std::fmt;
+
+/// The longest iSCSI name, in bytes (RFC 7143, 4.2.7.1).
+pub const MAX_IQN_LEN: usize = 223;
+
+/// The longest name of a client or an image that is taken, in bytes: a DNS label's.
+pub const MAX_PART_LEN: usize = 63;
+
+/// The longest domain and server name together, in bytes. What is left of [`MAX_IQN_LEN`] when everything else in
+/// a target's name is as long as it can be.
+pub const MAX_AUTHORITY_LEN: usize = MAX_IQN_LEN - "iqn.YYYY-MM...::".len() - 2 * MAX_PART_LEN - EPOCH_LEN;
+
+/// Hexadecimal digits of the largest epoch.
+const EPOCH_LEN: usize = 16;
+
+/// The company identifier in the NAA designators: what Linux's own target uses, so that a client sees the same
+/// disk whichever engine makes it.
+const NAA_COMPANY: u64 = 0x00_14_05;
+
+/// Hexadecimal digits of a serial number: 128 bits, which no two clients share by chance.
+pub const SERIAL_LEN: usize = 32;
+
+/// A name that can't be made, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} \"{value}\" can't be part of an iSCSI name: {rule}")]
+pub struct NameError {
+    what: &'static str,
+    value: String,
+    rule: String,
+}
+
+impl NameError {
+    fn new(what: &'static str, value: &str, rule: impl Into<String>) -> Self {
+        Self { what, value: value.escape_default().take(80).collect(), rule: rule.into() }
+    }
+}
+
+/// Under whose name the site's disks are: the month, the reversed domain and the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    prefix: String,
+    server: String,
+}
+
+impl Authority {
+    /// The authority of `server` in `domain`, which was the site's in the month `date` (`YYYY-MM`).
+    ///
+    /// # Errors
+    /// When one of them has characters that iSCSI names can't, the date is no month, or domain and server are
+    /// longer than [`MAX_AUTHORITY_LEN`] together.
+    pub fn new(date: &str, domain: &str, server: &str) -> Result<Self, NameError> {
+        if !is_month(date) {
+            return Err(NameError::new("date", date, "it must be a year and a month such as 2026-01"));
+        }
+        let reversed: Vec<&str> = domain.split('.').rev().collect();
+        for label in &reversed {
+            if !is_part(label) {
+                return Err(NameError::new(
+                    "domain",
+                    domain,
+                    "it must be like cs.example.org, in lower case",
+                ));
+            }
+        }
+        check("server name", server)?;
+        if domain.len() + server.len() > MAX_AUTHORITY_LEN {
+            let rule = format!("domain and server name may have {MAX_AUTHORITY_LEN} characters together");
+            return Err(NameError::new("domain", domain, rule));
+        }
+        Ok(Self { prefix: format!("iqn.{date}.{}", reversed.join(".")), server: server.to_owned() })
+    }
+}
+
+/// The name of the target that serves `client` its disk of `image` in the boot `epoch`.
+///
+/// # Errors
+/// When client or image have characters that iSCSI names can't.
+pub fn target_iqn(
+    authority: &Authority,
+    image: impl fmt::Display,
+    client: impl fmt::Display,
+    epoch: u64,
+) -> Result<String, NameError> {
+    let image = checked("image name", &image)?;
+    let client = checked("client name", &client)?;
+    Ok(format!("{}.{}:{image}:{client}:{epoch:x}", authority.prefix, authority.server))
+}
+
+/// The name under which `client` logs in.
+///
+/// # Errors
+/// When the client's name has characters that iSCSI names can't.
+pub fn initiator_iqn(authority: &Authority, client: impl fmt::Display) -> Result<String, NameError> {
+    Ok(format!("{}.{}:system-disk", authority.prefix, checked("client name", &client)?))
+}
+
+/// What a client's operating system knows its disk by. The same at every boot, in both engines, and after
+/// an image was updated; another for another client or another image. An operating system that finds another disk
+/// than last time sets it up anew, and two disks of one identity confuse it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskIdentity {
+    /// The unit serial number: [`SERIAL_LEN`] hexadecimal digits.
+    pub serial: String,
+    /// The NAA designator, IEEE Registered Extended, made of the serial as Linux's own target makes it.
+    pub naa: [u8; 16],
+}
+
+/// The identity of the disk that `client` gets of `image`.
+#[must_use]
+pub fn disk_identity(image: &str, client: &str) -> DiskIdentity {
+    let mut hasher = blake3::Hasher::new_derive_key("bootd 2026 disk identity");
+    for part in [image, client] {
+        // The length in front keeps "ab" + "c" and "a" + "bc" apart.
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut hash = [0; 16];
+    hasher.finalize_xof().fill(&mut hash);
+    let hash = u128::from_be_bytes(hash);
+    let naa = 6 << 124 | u128::from(NAA_COMPANY) << 100 | hash >> 28;
+    DiskIdentity { serial: format!("{hash:032x}"), naa: naa.to_be_bytes() }
+}
+
+/// The file name of the overlay that `client` has in the boot `epoch`, without an extension.
+///
+/// # Errors
+/// When the client's name could lead out of the folder.
+pub fn overlay_name(client: &str, epoch: u64) -> Result<String, NameError> {
+    Ok(format!("{}@{epoch:016x}", checked("client name", &client)?))
+}
+
+/// Client and epoch of an overlay's file name; `None` if it is none.
+#[must_use]
+pub fn parse_overlay_name(name: &str) -> Option<(&str, u64)> {
+    let (client, epoch) = name.split_once('@')?;
+    let epoch = (epoch.len() == EPOCH_LEN).then(|| u64::from_str_radix(epoch, 16).ok())??;
+    is_part(client).then_some((client, epoch))
+}
+
+/// The file name of a version of an image.
+///
+/// # Errors
+/// When one of the names could lead out of the folder.
+pub fn image_file_name(image: &str, version: &str) -> Result<String, NameError> {
+    Ok(format!("{}@{}.img", checked("image name", &image)?, checked("image version", &version)?))
+}
+
+fn is_month(date: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
+    date.split_once('-').is_some_and(|(year, month)| {
+        let in_year = month.parse().is_ok_and(|number: u8| (1..=12).contains(&number));
+        year.len() == 4 && month.len() == 2 && digits(year) && digits(month) && in_year
+    })
+}
+
+fn is_part(text: &str) -> bool {
+    let edge = |c: char| matches!(c, 'a'..='z' | '0'..='9');
+    !text.is_empty()
+        && text.len() <= MAX_PART_LEN
+        && text.starts_with(edge)
+        && text.ends_with(edge)
+        && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
+}
+
+fn check(what: &'static str, text: &str) -> Result<(), NameError> {
+    if is_part(text) {
+        return Ok(());
+    }
+    let rule =
+        format!("1 to {MAX_PART_LEN} of a-z, 0-9, \"-\" and \".\", with a letter or digit at both ends");
+    Err(NameError::new(what, text, rule))
+}
+
+fn checked(what: &'static str, name: &impl fmt::Display) -> Result<String, NameError> {
+    let text = name.to_string();
+    check(what, &text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority() -> Authority {
+        Authority::new("1989-06", "cs.mun.ca", "megatron").unwrap()
+    }
+
+    #[test]
+    fn names_are_built_as_labnet_built_them() {
+        let target = target_iqn(&authority(), "cs-lab2", "rook", 0x19a).unwrap();
+        assert_eq!(target, "iqn.1989-06.ca.mun.cs.megatron:cs-lab2:rook:19a");
+        assert_eq!(initiator_iqn(&authority(), "rook").unwrap(), "iqn.1989-06.ca.mun.cs.rook:system-disk");
+    }
+
+    #[test]
+    fn the_longest_names_fit() {
+        let long = "x".repeat(MAX_PART_LEN);
+        let domain = "d".repeat(MAX_AUTHORITY_LEN - MAX_PART_LEN);
+        let authority = Authority::new("2026-12", &domain, &long).unwrap();
+        assert_eq!(target_iqn(&authority, &long, &long, u64::MAX).unwrap().len(), MAX_IQN_LEN);
+        assert!(initiator_iqn(&authority, &long).unwrap().len() <= MAX_IQN_LEN);
+        assert!(Authority::new("2026-12", &format!("{domain}d"), &long).is_err());
+        let most = 255 - ".json.partial".len();
+        assert!(overlay_name(&long, u64::MAX).unwrap().len() <= most);
+        assert!(image_file_name(&long, &long).unwrap().len() <= most);
+    }
+
+    #[test]
+    fn nothing_breaks_out_of_a_name() {
+        for bad in ["", ".", "..", "a/b", "a:b", "a@b", "A", "a_b", "-a", "a\n", "ä", &"x".repeat(64)] {
+            assert!(target_iqn(&authority(), bad, "rook", 1).is_err(), "{bad}");
+            assert!(initiator_iqn(&authority(), bad).is_err(), "{bad}");
+            assert!(overlay_name(bad, 1).is_err(), "{bad}");
+            assert!(image_file_name("a", bad).is_err(), "{bad}");
+            assert!(Authority::new("2026-01", "lab.internal", bad).is_err(), "{bad}");
+        }
+        for bad in ["", "2026", "2026-13", "2026-00", "26-01", "2026-1", "+026-01", "2026-+1"] {
+            assert!(Authority::new(bad, "lab.internal", "a").is_err(), "{bad}");
+        }
+        assert!(Authority::new("2026-01", "lab..internal", "a").is_err());
+    }
+
+    #[test]
+    fn overlay_names_are_read_back() {
+        let name = overlay_name("rook", 0x19a).unwrap();
+        assert_eq!(parse_overlay_name(&name), Some(("rook", 0x19a)));
+        for bad in ["rook", "rook@19a", "rook@000000000000019g", "@0000000000000001", "../a@0000000000000001"]
+        {
+            assert_eq!(parse_overlay_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_the_clients_own_and_stays() {
+        let rook = disk_identity("cs-lab", "rook");
+        assert_eq!(rook, disk_identity("cs-lab", "rook"));
+        for (image, client) in [("cs-lab", "bunting"), ("cs-lab2", "rook"), ("cs-la", "brook")] {
+            let other = disk_identity(image, client);
+            assert!(other.serial != rook.serial && other.naa != rook.naa);
+        }
+        // As Linux makes it: 6, the company, then the first 25 digits of the serial number.
+        let naa: String = rook.naa.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(naa, format!("6001405{}", &rook.serial[..25]));
+        assert_eq!(rook.serial.len(), SERIAL_LEN);
+    }
+}
