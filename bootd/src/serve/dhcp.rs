@@ -4,11 +4,11 @@
 //! journal is written before the answer leaves) and the ways in which an answer reaches its client.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netboot::{Decision, Destination, Lease, Outcome, Packet, Reply, respond};
+use netboot::{BootPlan, Decision, Destination, DhcpEvent, Lease, Outcome, Packet, Reply, Stage, respond};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -173,20 +173,30 @@ impl Shared {
             return None;
         }
         let Outcome { reply, event, .. } = self.respond(link, &packet);
-        match &event.decision {
-            why @ Decision::NoAddress(_) => {
-                let why = format!("{}: {why}", packet.mac);
-                let peer = SocketAddr::from(peer);
-                state.events.emit(Event::Refused { service: SERVICE, peer, why });
-            }
-            what @ Decision::Quarantined(_) => {
-                let what = format!("{}: {what}", packet.mac);
-                state.events.emit(Event::Trouble { service: SERVICE, what });
-            }
-            decision => tracing::debug!("dhcp: {} ({:?}): {decision}", packet.mac, event.asked),
-        }
+        self.tell(&event, peer);
         state.on_dhcp(link, &event);
         reply
+    }
+
+    /// Tells whoever runs the site what is theirs to mend.
+    fn tell(&self, event: &DhcpEvent, peer: SocketAddrV4) {
+        let DhcpEvent { asker, plan, decision, .. } = event;
+        let refused = |why: String| {
+            // Machines without an address all ask from the same one; the one they are offered tells them apart.
+            let address = event.address.unwrap_or(*peer.ip());
+            Event::Refused { service: SERVICE, peer: (address, peer.port()).into(), why }
+        };
+        let event = match decision {
+            Decision::NoAddress(_) => refused(format!("{}: {decision}", asker.mac)),
+            Decision::Quarantined(_) => {
+                Event::Trouble { service: SERVICE, what: format!("{}: {decision}", asker.mac) }
+            }
+            _ if plan.client.is_some() && asker.stage != Stage::Other && gets_nothing_to_boot(plan) => {
+                refused(plan.why.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            }
+            _ => return tracing::debug!("dhcp: {} ({:?}): {decision}", asker.mac, event.asked),
+        };
+        self.state.events.emit(event);
     }
 
     /// Decides, and puts what changed on disk. One packet at a time over all links: the journal's order of lines is
@@ -209,4 +219,8 @@ impl Shared {
         }
         outcome
     }
+}
+
+fn gets_nothing_to_boot(plan: &BootPlan) -> bool {
+    plan.boot_program.is_none() && plan.script_url.is_none()
 }

@@ -8,6 +8,8 @@ mod connection;
 mod head;
 mod range;
 mod response;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::io;

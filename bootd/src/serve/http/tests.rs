@@ -1,0 +1,225 @@
+//! Connections as clients see them, over loopback.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netboot::{Asked, parse_http_path};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Service, serve};
+use super::head::{Head, HeadError};
+use super::response::Response;
+use crate::serve::files::Files;
+
+/// Serves the files of a directory, and notes what it is told.
+struct FileService {
+    files: Files,
+    told: Mutex<Vec<String>>,
+}
+
+impl Service for FileService {
+    type Note = String;
+
+    async fn answer(&self, head: &Head) -> (Response, String) {
+        let response = match parse_http_path(&head.path) {
+            Asked::File(path) => match self.files.open(&path) {
+                Ok(file) => Response::file(file, path.as_str(), head),
+                Err(e) => Response::refusal(404, &e.to_string()),
+            },
+            _ => Response::refusal(404, "there is no such file"),
+        };
+        (response, head.path.clone())
+    }
+
+    fn sent(&self, path: String, outcome: &io::Result<u64>) {
+        let outcome = outcome.as_ref().map_or_else(|e| format!("{:?}", e.kind()), u64::to_string);
+        self.told.lock().push(format!("{path} {outcome}"));
+    }
+
+    fn refused(&self, error: HeadError) {
+        self.told.lock().push(error.to_string());
+    }
+}
+
+struct Server {
+    place: TempDir,
+    service: Arc<FileService>,
+    stop: CancellationToken,
+    listener: TcpListener,
+}
+
+impl Server {
+    async fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("hello"), "hello world").unwrap();
+        fs::write(place.path().join("empty"), "").unwrap();
+        let service = FileService { files: Files::find(place.path(), &[]), told: Mutex::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { place, service: Arc::new(service), stop: CancellationToken::new(), listener }
+    }
+
+    fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.service.told.lock().clone()
+    }
+
+    /// A client's end of a connection, and the task that serves the other.
+    async fn connect(&self) -> (TcpStream, JoinHandle<io::Result<()>>) {
+        let client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
+        (client, tokio::spawn(async move { serve(stream, &stop, service.as_ref()).await }))
+    }
+
+    /// What is answered to `request` until the connection is closed.
+    async fn ask(&self, request: &str) -> String {
+        let (mut client, served) = self.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(100), client.read_to_string(&mut answer)).await.unwrap().unwrap();
+        drop(client);
+        served.await.unwrap().unwrap();
+        answer
+    }
+}
+
+/// One answer from a connection that stays open: its head, and a body of `len` bytes.
+async fn read_answer(client: &mut TcpStream, len: usize) -> (String, Vec<u8>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(Duration::from_secs(10), client.read_u8()).await.unwrap().unwrap());
+    }
+    let mut body = vec![0; len];
+    timeout(Duration::from_secs(10), client.read_exact(&mut body)).await.unwrap().unwrap();
+    (String::from_utf8(head).unwrap(), body)
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other() {
+    let server = Server::new().await;
+    let (mut client, served) = server.connect().await;
+    client.write_all(b"HEAD /files//hello HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let (head, _) = read_answer(&mut client, 0).await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("\r\nContent-Length: 11\r\n"), "{head}");
+
+    // In pieces.
+    for piece in ["GET /files/hel", "lo HTTP/1.1\r\nRange: by", "tes=-5\r\n", "\r", "\n"] {
+        client.write_all(piece.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let (head, body) = read_answer(&mut client, 5).await;
+    assert!(
+        head.starts_with("HTTP/1.1 206 ") && head.contains("\r\nContent-Range: bytes 6-10/11\r\n"),
+        "{head}"
+    );
+    assert_eq!(body, b"world");
+
+    // Both at once, the first without a body to send.
+    client.write_all(b"GET /files/empty HTTP/1.1\r\n\r\nGET /files/absent HTTP/1.1\r\n\r\n").await.unwrap();
+    let (head, _) = read_answer(&mut client, 0).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nContent-Length: 0\r\n"), "{head}");
+    let (head, _) = read_answer(&mut client, "there is no such file\n".len()).await;
+    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+
+    drop(client);
+    served.await.unwrap().unwrap();
+    assert_eq!(server.told(), ["/files//hello 0", "/files/hello 5", "/files/empty 0", "/files/absent 22"]);
+}
+
+#[tokio::test]
+async fn a_large_file_arrives_whole_at_a_client_that_reads_slowly() {
+    let server = Server::new().await;
+    let content: Vec<u8> = (0..9_000_001_u32).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect();
+    fs::write(server.path().join("large"), &content).unwrap();
+    let (mut client, served) = server.connect().await;
+    client.write_all(b"GET /files/large HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let mut piece = vec![0; 100_000];
+    loop {
+        let len = client.read(&mut piece).await.unwrap();
+        if len == 0 {
+            break;
+        }
+        answer.extend_from_slice(&piece[..len]);
+        tokio::task::yield_now().await;
+    }
+    served.await.unwrap().unwrap();
+    let head = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    assert!(answer[head..] == content, "{} bytes of {}", answer.len() - head, content.len());
+    assert_eq!(server.told(), ["/files/large 9000001"]);
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
+    let server = Server::new().await;
+    let path = server.path().join("shrinks");
+    let len = 64 << 20;
+    File::create(&path).unwrap().set_len(len).unwrap();
+    let (mut client, served) = server.connect().await;
+    client.write_all(b"GET /files/shrinks HTTP/1.1\r\n\r\n").await.unwrap();
+    let (head, _) = read_answer(&mut client, 1).await;
+    assert!(head.contains(&format!("Content-Length: {len}")), "{head}");
+    File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(20), client.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!((rest.len() as u64) < len);
+    assert!(served.await.unwrap().is_err());
+    assert_eq!(server.told(), ["/files/shrinks UnexpectedEof"]);
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_told_and_closed() {
+    let server = Server::new().await;
+    for (request, status, line) in [
+        ("POST /files/hello HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "405", "Allow: GET, HEAD"),
+        ("GET /files/hello HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "413", "Connection: close"),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03", "400", "Connection: close"),
+        ("GET / HTTP/1.0\r\n\r\n", "404", "Connection: close"),
+    ] {
+        let answer = server.ask(request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+        assert!(answer.contains(&format!("\r\n{line}\r\n")), "{request:?}: {answer}");
+    }
+    let answer = server.ask(&format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000))).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_eq!(server.told().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_drips_in_is_given_up_and_an_idle_connection_is_closed() {
+    let server = Server::new().await;
+    let answer = server.ask("GET /files/hello HTTP/1.1\r\nHost:").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert_eq!(server.ask("").await, "");
+}
+
+#[tokio::test]
+async fn stopping_ends_idle_connections_and_finishes_answers() {
+    let server = Server::new().await;
+    let (mut idle, idle_served) = server.connect().await;
+    File::create(server.path().join("large")).unwrap().set_len(32 << 20).unwrap();
+    let (mut busy, busy_served) = server.connect().await;
+    busy.write_all(b"GET /files/large HTTP/1.1\r\n\r\n").await.unwrap();
+    let (head, _) = read_answer(&mut busy, 1).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+
+    server.stop.cancel();
+    idle_served.await.unwrap().unwrap();
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(20), busy.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest.len() + 1, 32 << 20);
+    busy_served.await.unwrap().unwrap();
+}
