@@ -20,7 +20,7 @@ pub(super) fn read_capacity_16(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let mut data = last_lba(lun).to_be_bytes().to_vec();
     data.extend(SECTOR_SIZE.to_be_bytes());
     data.extend([0x00, options.physical_block_exponent.min(15)]);
-    data.extend([if options.thin { LBPME_LBPRZ } else { 0 }, 0]);
+    data.extend([LBPME_LBPRZ, 0]);
     data.resize(32, 0);
     Step::parameter_data(data, cdb.allocation_length())
 }

@@ -94,8 +94,6 @@ pub enum Status {
     Good = 0x00,
     /// It failed, and the sense data says why.
     CheckCondition = 0x02,
-    /// PRE-FETCH: all that was asked for will be in the cache.
-    ConditionMet = 0x04,
     /// Another nexus has reserved the disk.
     ReservationConflict = 0x18,
 }

@@ -5,28 +5,55 @@ use super::command::{Command, NexusId};
 use super::sense::{Condition, Sense, SenseFormat};
 use super::table::Op;
 use super::task::{Step, Verdict};
-use super::{Lun, capacity, inquiry, mode, rw};
+use super::{
+    Lun, capacity, inquiry, medium, mode, mode_select, opcodes, persistent_io, reserve, rw, thin, verify,
+    write_same,
+};
 
 /// The first step of `command`, or why it is refused.
 pub(super) fn begin(lun: &Lun, command: &Command<'_>) -> Verdict {
     if !is_lun_zero(command.lun) {
         return on_absent_lun(command);
     }
+    let nexus = command.nexus;
     let decoded = Cdb::decode(command.cdb);
-    lun.admit(command.nexus, decoded.as_ref().ok().map(Cdb::spec))?;
+    lun.admit(nexus, decoded.as_ref().ok().map(Cdb::access))?;
     let cdb = decoded?;
     match cdb.spec().op {
-        Op::TestUnitReady => Ok(Step::Done),
-        Op::RequestSense => request_sense(lun, command.nexus, &cdb),
+        Op::CompareAndWrite => verify::compare_and_write(lun, &cdb, command),
+        Op::GetLbaStatus => thin::get_lba_status(lun, &cdb),
         Op::Inquiry => inquiry::inquiry(lun, &cdb),
+        Op::ModeSelect => mode_select::mode_select(&cdb, nexus),
         Op::ModeSense6 => mode::sense6(lun, &cdb),
         Op::ModeSense10 => mode::sense10(lun, &cdb),
+        Op::OrWrite => rw::or_write(lun, &cdb),
+        Op::Prefetch => rw::prefetch(lun, &cdb),
+        Op::PreventAllow => medium::prevent_allow(),
+        Op::Read => rw::read(lun, &cdb),
         Op::ReadCapacity10 => capacity::read_capacity_10(lun),
         Op::ReadCapacity16 => capacity::read_capacity_16(lun, &cdb),
+        Op::ReadDefectData => medium::read_defect_data(&cdb),
+        Op::Release6 => reserve::release(lun, nexus),
         Op::ReportLuns => capacity::report_luns(&cdb),
-        Op::Read => rw::read(lun, &cdb),
-        Op::Write => rw::write(lun, &cdb),
+        Op::ReportOpcodes => opcodes::report_opcodes(&cdb),
+        Op::ReportTaskManagement => opcodes::report_task_management(&cdb),
+        Op::RequestSense => request_sense(lun, nexus, &cdb),
+        Op::Reserve6 => reserve::reserve(lun, nexus),
+        Op::ReserveInCapabilities
+        | Op::ReserveInFullStatus
+        | Op::ReserveInKeys
+        | Op::ReserveInReservation => persistent_io::reserve_in(lun, &cdb),
+        Op::ReserveOut => persistent_io::reserve_out(&cdb, nexus),
+        Op::SanitizeBlockErase => thin::sanitize_block_erase(lun),
+        // No sanitizing of ours stays failed, so there is nothing to leave.
+        Op::SanitizeExitFailureMode | Op::TestUnitReady => Ok(Step::Done),
+        Op::StartStop => medium::start_stop(&cdb),
         Op::SynchronizeCache => rw::synchronize_cache(lun, &cdb),
+        Op::Unmap => thin::unmap(lun, &cdb),
+        Op::Verify => verify::verify(lun, &cdb),
+        Op::Write => rw::write(lun, &cdb),
+        Op::WriteAndVerify => verify::write_and_verify(lun, &cdb),
+        Op::WriteSame => write_same::write_same(lun, &cdb, command),
     }
 }
 

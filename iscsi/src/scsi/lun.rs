@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use super::command::{InitiatorPort, NexusId};
 use super::mode::ModePages;
 use super::nexus::Nexuses;
+use super::persistent::Persistent;
 use super::sense::{Condition, SenseFormat};
-use super::table::{Access, Spec};
+use super::table::Access;
 use super::task::Failure;
 
 /// Who the disk says it is. Stable for a client over reboots, or its operating system sees a new disk.
@@ -34,16 +35,14 @@ pub struct Identity {
 pub struct LunOptions {
     /// Whether every write is refused.
     pub read_only: bool,
-    /// Whether the disk gives space back, and says how its blocks are provisioned.
-    pub thin: bool,
-    /// Logical blocks per physical block, as a power of two: 3 is a disk of 4 KiB blocks that emulates 512 bytes,
-    /// so that clients align what they write. At most 15.
+    /// Logical blocks per physical block, as a power of two: 3 is a disk of 4 KiB blocks that emulates 512 bytes.
+    /// At most 15. Whatever it is, clients are advised to align to 4 KiB.
     pub physical_block_exponent: u8,
 }
 
 impl Default for LunOptions {
     fn default() -> Self {
-        Self { read_only: false, thin: true, physical_block_exponent: 3 }
+        Self { read_only: false, physical_block_exponent: 0 }
     }
 }
 
@@ -66,11 +65,29 @@ pub struct Lun {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) nexuses: Nexuses,
+    /// The session that holds a RESERVE (6).
+    pub(super) reserved_by: Option<NexusId>,
+    pub(super) persistent: Persistent,
 }
 
 impl State {
     fn is_guarded(&self) -> bool {
-        self.nexuses.any_attention()
+        self.nexuses.any_attention() || self.reserved_by.is_some() || self.persistent.is_reserved()
+    }
+
+    /// SAM-5 5.3.3: a unit attention comes before a reservation, and both before what is wrong with the command.
+    fn admit(&mut self, nexus: NexusId, access: Option<Access>) -> Result<(), Failure> {
+        if let Some(attention) = self.nexuses.take_attention(nexus) {
+            return Err(attention.into());
+        }
+        let Some(access) = access.filter(|access| *access != Access::Free) else {
+            return Ok(());
+        };
+        let reserved = self.reserved_by.is_some_and(|holder| holder != nexus);
+        if reserved || self.persistent.keeps_out(self.nexuses.port(nexus), access) {
+            return Err(Failure::Conflict);
+        }
+        Ok(())
     }
 }
 
@@ -95,13 +112,20 @@ impl Lun {
 
     /// A session has ended, by logout or otherwise: an I_T nexus loss (SAM-5 6.3.4).
     pub fn leave(&self, nexus: NexusId) {
-        self.change(|state| state.nexuses.leave(nexus));
+        self.change(|state| {
+            state.nexuses.leave(nexus);
+            state.reserved_by.take_if(|holder| *holder == nexus);
+        });
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 6.3.3). Every session but the one that asked for it is told.
-    pub fn reset(&self, by: NexusId) {
+    /// LOGICAL UNIT RESET (SAM-5 6.3.3). Every session is told, the one that asked for it too. Commands in progress
+    /// are the transport's to abort, by dropping their tasks.
+    pub fn reset(&self) {
         self.mode.reset();
-        self.change(|state| state.nexuses.tell_others(by, Condition::BUS_DEVICE_RESET));
+        self.change(|state| {
+            state.reserved_by = None;
+            state.nexuses.tell_all(Condition::BUS_DEVICE_RESET);
+        });
     }
 
     /// Who the disk says it is.
@@ -127,12 +151,12 @@ impl Lun {
     }
 
     pub(super) fn sense_format(&self) -> SenseFormat {
-        if self.mode.descriptor_sense() { SenseFormat::Descriptor } else { SenseFormat::Fixed }
+        if self.mode.settings().descriptor_sense { SenseFormat::Descriptor } else { SenseFormat::Fixed }
     }
 
     /// Whether writes are refused: by the disk's nature, or by the SWP bit.
     pub(super) fn is_write_protected(&self) -> bool {
-        self.options.read_only || self.mode.software_write_protect()
+        self.options.read_only || self.mode.settings().write_protect
     }
 
     /// Locks the state and changes it. The one place where it is written, so that `guarded` is always right.
@@ -143,12 +167,16 @@ impl Lun {
         result
     }
 
-    /// Whether `nexus` may do this command now; `None` is a command that the table doesn't know. In the order of
-    /// SAM-5 5.3.3: unit attention, then reservation.
-    pub(super) fn admit(&self, nexus: NexusId, spec: Option<&Spec>) -> Result<(), Failure> {
-        if !self.guarded.load(Ordering::Acquire) || spec.is_some_and(|spec| spec.access == Access::Always) {
+    /// Looks at the state.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock())
+    }
+
+    /// Whether `nexus` may do a command now. `None` is the access of a command that the table doesn't know.
+    pub(super) fn admit(&self, nexus: NexusId, access: Option<Access>) -> Result<(), Failure> {
+        if !self.guarded.load(Ordering::Acquire) || access == Some(Access::Always) {
             return Ok(());
         }
-        self.change(|state| state.nexuses.take_attention(nexus)).map_or(Ok(()), |it| Err(it.into()))
+        self.change(|state| state.admit(nexus, access))
     }
 }

@@ -8,8 +8,7 @@
 //! A command passes [`dispatch`] (which LUN, which command, may this session do it now?) and goes to the module
 //! of its family. What a CDB may hold is said once, in [`table`].
 
-#![allow(dead_code, reason = "the families that use these come next")]
-
+mod blocks;
 mod capacity;
 mod cdb;
 mod command;
@@ -17,15 +16,24 @@ mod dispatch;
 mod inquiry;
 mod limits;
 mod lun;
+mod medium;
 mod mode;
+mod mode_select;
 mod nexus;
+mod opcodes;
+mod persistent;
+mod persistent_io;
+mod reserve;
 mod rw;
 mod sense;
 mod table;
 mod task;
 #[cfg(test)]
 mod testing;
+mod thin;
+mod verify;
 mod vpd;
+mod write_same;
 
 pub use command::{Action, Command, Completion, Direction, InitiatorPort, NexusId, Status};
 pub use limits::{

@@ -44,6 +44,11 @@ impl Nexuses {
         self.all.iter_mut().filter(|(id, _)| **id != but).for_each(|(_, it)| it.tell(attention));
     }
 
+    /// Establishes a unit attention for every session.
+    pub(super) fn tell_all(&mut self, attention: Condition) {
+        self.all.values_mut().for_each(|it| it.tell(attention));
+    }
+
     /// Establishes a unit attention for the sessions of one initiator port.
     pub(super) fn tell_port(&mut self, port: &InitiatorPort, attention: Condition) {
         self.all.values_mut().filter(|it| it.port == *port).for_each(|it| it.tell(attention));

@@ -1,19 +1,18 @@
-//! Reading and writing blocks.
+//! Reading and writing blocks, and the cache in between.
 
-use block::{BlockRange, Lba};
 use bytes::Bytes;
 
 use super::Lun;
+use super::blocks::{addressed, byte_len, check_writable, to_end_if_none, transfer, whole_blocks};
 use super::cdb::Cdb;
-use super::limits::MAX_TRANSFER_BLOCKS;
 use super::sense::Condition;
-use super::task::{Failure, Step, Verdict};
+use super::task::{Step, Verdict};
 use crate::io::{Io, IoOutcome};
 
 /// READ (6), (10), (12) and (16), SBC-3 5.10 to 5.13. DPO is advice, and FUA asks for nothing that a read from
 /// the cache doesn't give: no write is acknowledged before reads see it.
 pub(super) fn read(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
-    let range = transfer_range(lun, cdb)?;
+    let range = transfer(lun, cdb)?;
     if range.is_empty() {
         return Ok(Step::Done);
     }
@@ -25,62 +24,53 @@ pub(super) fn read(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
 
 /// WRITE (6), (10), (12) and (16), SBC-3 5.32 to 5.35.
 pub(super) fn write(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
-    let range = transfer_range(lun, cdb)?;
+    let range = transfer(lun, cdb)?;
     check_writable(lun)?;
-    let fua = cdb.fua() || !lun.mode().write_cache();
-    Step::get_data(byte_len(range), move |_, data| write_blocks(range.start(), data, fua))
+    let fua = is_durable(lun, cdb);
+    Step::get_data(byte_len(range), move |_, data| {
+        put(data, |data| Io::Write { start: range.start(), data, fua })
+    })
 }
 
-/// SYNCHRONIZE CACHE (10) and (16), SBC-3 5.28. A count of 0 reaches to the end of the disk; the whole cache is
-/// flushed whatever the range. IMMED is not made use of: the answer comes when all is done.
+/// ORWRITE (16), SBC-3 5.7.
+pub(super) fn or_write(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
+    let range = transfer(lun, cdb)?;
+    check_writable(lun)?;
+    let fua = is_durable(lun, cdb);
+    Step::get_data(byte_len(range), move |_, data| {
+        put(data, |data| Io::OrWrite { start: range.start(), data, fua })
+    })
+}
+
+/// PRE-FETCH (10) and (16), SBC-3 5.8 and 5.9. GOOD, not CONDITION MET: nobody promises that the blocks stay in
+/// the cache until they are read.
+pub(super) fn prefetch(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
+    let range = to_end_if_none(lun, cdb)?;
+    Step::last_io(Io::Prefetch(range))
+}
+
+/// SYNCHRONIZE CACHE (10) and (16), SBC-3 5.28. The whole cache is flushed whatever the range. IMMED is not made
+/// use of: the answer comes when all is done.
 pub(super) fn synchronize_cache(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
-    cdb.range(lun.geometry(), u64::from(cdb.length()))?;
+    addressed(lun, cdb, u64::from(cdb.length()))?;
     Step::last_io(Io::Flush)
+}
+
+/// Whether a write may only end when its data is on the medium.
+pub(super) fn is_durable(lun: &Lun, cdb: &Cdb<'_>) -> bool {
+    cdb.fua() || !lun.mode().settings().write_cache
 }
 
 /// Writes what came. An initiator that had less to give than its CDB says has written the blocks that it gave
 /// (RFC 7143 11.4.5.2); a torn block is refused before any is written.
-fn write_blocks(start: Lba, data: Vec<Bytes>, fua: bool) -> Verdict {
-    whole_blocks(&data)?;
-    if data.is_empty() {
-        return Ok(Step::Done);
-    }
-    Step::last_io(Io::Write { start, data, fua })
-}
-
-/// The blocks that the CDB transfers: on the disk, and no more than one command may.
-pub(super) fn transfer_range(lun: &Lun, cdb: &Cdb<'_>) -> Result<BlockRange, Failure> {
-    let blocks = cdb.blocks();
-    let range = cdb.range(lun.geometry(), blocks)?;
-    if blocks > u64::from(MAX_TRANSFER_BLOCKS) {
-        return Err(cdb.invalid_length());
-    }
-    Ok(range)
-}
-
-/// Refuses a write to a protected disk.
-pub(super) fn check_writable(lun: &Lun) -> Result<(), Failure> {
-    if lun.is_write_protected() { Err(Condition::WRITE_PROTECTED.into()) } else { Ok(()) }
-}
-
-/// Refuses data that ends within a block.
-pub(super) fn whole_blocks(data: &[Bytes]) -> Result<u64, Failure> {
-    let bytes = data.iter().map(|piece| piece.len() as u64).sum();
-    match block::BlockCount::from_bytes(bytes) {
-        Ok(count) => Ok(count.get()),
-        Err(_) => Err(Condition::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT.into()),
-    }
-}
-
-/// The range's length as the transport counts it. [`MAX_TRANSFER_BLOCKS`] keeps it far below 2^32.
-pub(super) fn byte_len(range: BlockRange) -> u32 {
-    u32::try_from(range.byte_len()).unwrap_or(u32::MAX)
+fn put(data: Vec<Bytes>, io: impl FnOnce(Vec<Bytes>) -> Io) -> Verdict {
+    if whole_blocks(&data)? == 0 { Ok(Step::Done) } else { Step::last_io(io(data)) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
-    use super::super::testing::{BLOCKS, Bench};
+    use super::super::testing::{BLOCKS, Bench, sense};
+    use super::super::{LunOptions, MAX_TRANSFER_BLOCKS, Status};
     use super::*;
 
     const LAST: u32 = BLOCKS as u32 - 1;
@@ -143,7 +133,7 @@ mod tests {
                     if fits || cdb.len() == 6 && lba == u32::MAX {
                         continue;
                     }
-                    assert_eq!(super::super::testing::sense(&completion), (5, 0x21, 0), "{cdb:02x?}");
+                    assert_eq!(sense(&completion), (5, 0x21, 0), "{cdb:02x?}");
                     assert_eq!(bench.disk.requests, [], "{cdb:02x?}");
                 }
             }
@@ -157,7 +147,7 @@ mod tests {
     #[test]
     fn one_block_more_than_the_limit_is_an_invalid_field() {
         let limit = u64::from(MAX_TRANSFER_BLOCKS);
-        let mut bench = Bench::with(super::super::LunOptions::default(), limit + 1);
+        let mut bench = Bench::with(LunOptions::default(), limit + 1);
         let fits = [0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0];
         assert_eq!(bench.good(&fits, &[]).len(), 8 << 20);
         let too_long = [0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0];
@@ -172,7 +162,7 @@ mod tests {
         assert_eq!((completion.status, completion.data_length), (Status::Good, 1024));
         assert_eq!(bench.disk.blocks(0, 2), [[0xaa; 512], [0; 512]].concat());
         let torn = bench.run(&two_blocks, &[0xbb; 700]);
-        assert_eq!((super::super::testing::sense(&torn), torn.data_length), ((5, 0x0e, 3), 1024));
+        assert_eq!((sense(&torn), torn.data_length), ((5, 0x0e, 3), 1024));
         assert_eq!(bench.disk.blocks(0, 1), [0xaa; 512]);
         let nothing = bench.run(&two_blocks, &[]);
         assert_eq!((nothing.status, nothing.data_length), (Status::Good, 1024));
@@ -193,7 +183,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.disk.fails = Some(block::ErrorKind::NoSpace);
         let completion = bench.run(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[1; 512]);
-        assert_eq!((super::super::testing::sense(&completion), completion.data_length), ((7, 0x27, 7), 512));
+        assert_eq!((sense(&completion), completion.data_length), ((7, 0x27, 7), 512));
         bench.disk.fails = Some(block::ErrorKind::ReadFailed);
         assert_eq!(bench.bad(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[]), (3, 0x11, 0));
     }

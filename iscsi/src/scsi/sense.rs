@@ -58,6 +58,8 @@ conditions! {
     INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT = IllegalRequest 0x0e 0x03;
     PARAMETER_LIST_LENGTH_ERROR = IllegalRequest 0x1a 0x00;
     INVALID_COMMAND_OPERATION_CODE = IllegalRequest 0x20 0x00;
+    INVALID_RELEASE_OF_PERSISTENT_RESERVATION = IllegalRequest 0x26 0x04;
+    INSUFFICIENT_REGISTRATION_RESOURCES = IllegalRequest 0x55 0x04;
     LBA_OUT_OF_RANGE = IllegalRequest 0x21 0x00;
     INVALID_FIELD_IN_CDB = IllegalRequest 0x24 0x00;
     LOGICAL_UNIT_NOT_SUPPORTED = IllegalRequest 0x25 0x00;
@@ -66,6 +68,9 @@ conditions! {
     POWER_ON = UnitAttention 0x29 0x00;
     BUS_DEVICE_RESET = UnitAttention 0x29 0x03;
     MODE_PARAMETERS_CHANGED = UnitAttention 0x2a 0x01;
+    RESERVATIONS_PREEMPTED = UnitAttention 0x2a 0x03;
+    RESERVATIONS_RELEASED = UnitAttention 0x2a 0x04;
+    REGISTRATIONS_PREEMPTED = UnitAttention 0x2a 0x05;
     WRITE_PROTECTED = DataProtect 0x27 0x00;
     SPACE_ALLOCATION_FAILED_WRITE_PROTECT = DataProtect 0x27 0x07;
     MISCOMPARE_DURING_VERIFY = Miscompare 0x1d 0x00;
@@ -150,8 +155,17 @@ impl Sense {
         self
     }
 
-    pub(super) fn at(mut self, field: FieldPointer) -> Self {
-        self.field = Some(field);
+    /// With the fault in this byte of the CDB, `bit` being the field's most significant one if it has a few only.
+    pub(super) fn at_cdb(mut self, byte: usize, bit: Option<u8>) -> Self {
+        let byte = u16::try_from(byte).unwrap_or(u16::MAX);
+        self.field = Some(FieldPointer { in_cdb: true, byte, bit });
+        self
+    }
+
+    /// With the fault in this byte of the parameter list.
+    pub(super) fn at_parameter(mut self, byte: usize) -> Self {
+        let byte = u16::try_from(byte).unwrap_or(u16::MAX);
+        self.field = Some(FieldPointer { in_cdb: false, byte, bit: None });
         self
     }
 
@@ -207,8 +221,7 @@ mod tests {
 
     #[test]
     fn fixed_format_is_18_bytes_with_the_field_pointer() {
-        let field = FieldPointer { in_cdb: true, byte: 2, bit: Some(7) };
-        let sense = Sense::from(Condition::INVALID_FIELD_IN_CDB).at(field);
+        let sense = Sense::from(Condition::INVALID_FIELD_IN_CDB).at_cdb(2, Some(7));
         assert_eq!(
             sense.to_bytes(),
             [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 2],

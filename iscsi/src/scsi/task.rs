@@ -6,7 +6,7 @@ use std::fmt;
 use block::Segments;
 use bytes::Bytes;
 
-use super::command::{Action, Command, Completion, NexusId, Status};
+use super::command::{Action, Command, Completion, NexusId};
 use super::sense::{Condition, Sense};
 use super::{Lun, dispatch};
 use crate::io::{Io, IoOutcome};
@@ -28,8 +28,6 @@ pub(super) enum Step {
     Done,
     /// Nothing more: done, and this is for the initiator.
     Data(Segments),
-    /// Nothing more: PRE-FETCH found all that it asked for.
-    ConditionMet,
 }
 
 impl Step {
@@ -154,9 +152,6 @@ impl Task {
                 }
                 Ok(Step::Done) => Action::Finish(Completion::good(self.data_length)),
                 Ok(Step::Data(data)) => Action::Finish(Completion::data(data)),
-                Ok(Step::ConditionMet) => {
-                    Action::Finish(Completion { status: Status::ConditionMet, ..Completion::good(0) })
-                }
                 Err(Failure::Conflict) => Action::Finish(Completion::conflict()),
                 Err(Failure::Check(sense)) => {
                     let sense = sense.in_format(lun.sense_format());

@@ -4,12 +4,15 @@
 use super::Lun;
 use super::inquiry::ascii;
 use super::limits::{
-    MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BLOCKS, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS,
-    MAX_WRITE_SAME_BLOCKS, OPTIMAL_TRANSFER_BLOCKS,
+    GRANULARITY_BLOCKS, MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BLOCKS, MAX_UNMAP_BLOCKS,
+    MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS, OPTIMAL_TRANSFER_BLOCKS,
 };
 
 /// RELATIVE TARGET PORT IDENTIFIER and TARGET PORT GROUP: the target has one port, in one group.
 const TARGET_PORT: [u8; 4] = [0, 0, 0, 1];
+
+/// The codes that [`page`] answers.
+const SUPPORTED_PAGES: [u8; 7] = [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2];
 
 /// Longest value of a designator.
 const MAX_DESIGNATOR: usize = 252;
@@ -17,13 +20,13 @@ const MAX_DESIGNATOR: usize = 252;
 /// The page with this code, whole; `None` if there is none.
 pub(super) fn page(lun: &Lun, code: u8) -> Option<Vec<u8>> {
     let body = match code {
-        0x00 => supported_pages(lun),
+        0x00 => SUPPORTED_PAGES.to_vec(),
         0x80 => lun.identity().serial.clone().into_bytes(),
         0x83 => device_identification(lun),
         0x86 => extended_inquiry(),
         0xb0 => block_limits(lun),
         0xb1 => block_device_characteristics(),
-        0xb2 if lun.options().thin => logical_block_provisioning(),
+        0xb2 => logical_block_provisioning(),
         _ => return None,
     };
     let length = u16::try_from(body.len()).ok()?;
@@ -31,14 +34,6 @@ pub(super) fn page(lun: &Lun, code: u8) -> Option<Vec<u8>> {
     page.extend(length.to_be_bytes());
     page.extend(body);
     Some(page)
-}
-
-fn supported_pages(lun: &Lun) -> Vec<u8> {
-    let mut codes = vec![0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1];
-    if lun.options().thin {
-        codes.push(0xb2);
-    }
-    codes
 }
 
 /// Page 83h, SPC-4 7.8.6: the logical unit by NAA and by T10 vendor, the target port by number, group and
@@ -94,26 +89,35 @@ fn extended_inquiry() -> Vec<u8> {
 
 /// Page B0h, SBC-3 6.5.3.
 fn block_limits(lun: &Lun) -> Vec<u8> {
-    let thin = lun.options().thin;
-    let physical = 1_u32 << lun.options().physical_block_exponent.min(15);
-    let mut body = vec![0x00, MAX_COMPARE_AND_WRITE_BLOCKS];
-    body.extend(u16::try_from(physical).unwrap_or(0).to_be_bytes());
-    body.extend(MAX_TRANSFER_BLOCKS.to_be_bytes());
-    body.extend(OPTIMAL_TRANSFER_BLOCKS.to_be_bytes());
-    body.extend(MAX_TRANSFER_BLOCKS.to_be_bytes());
-    body.extend(if thin { MAX_UNMAP_BLOCKS } else { 0 }.to_be_bytes());
-    body.extend(if thin { u32::from(MAX_UNMAP_DESCRIPTORS) } else { 0 }.to_be_bytes());
-    body.extend(if thin { physical } else { 0 }.to_be_bytes());
-    // UGAVALID: granules begin at block 0.
-    body.extend(if thin { 0x8000_0000_u32 } else { 0 }.to_be_bytes());
+    const WSNZ: u8 = 0x01;
+    // UGAVALID, with granules that begin at block 0.
+    const UNMAP_GRANULARITY_ALIGNMENT: u32 = 0x8000_0000;
+    let granularity = GRANULARITY_BLOCKS.max(1 << lun.options().physical_block_exponent.min(15));
+    let mut body = vec![WSNZ, MAX_COMPARE_AND_WRITE_BLOCKS];
+    body.extend(granularity.to_be_bytes());
+    for limit in [
+        MAX_TRANSFER_BLOCKS,
+        OPTIMAL_TRANSFER_BLOCKS,
+        0, // any PRE-FETCH is taken
+        MAX_UNMAP_BLOCKS,
+        u32::from(MAX_UNMAP_DESCRIPTORS),
+        u32::from(granularity),
+        UNMAP_GRANULARITY_ALIGNMENT,
+    ] {
+        body.extend(limit.to_be_bytes());
+    }
     body.extend(u64::from(MAX_WRITE_SAME_BLOCKS).to_be_bytes());
     body.resize(60, 0);
     body
 }
 
-/// Page B1h, SBC-3 6.5.2: a medium that doesn't rotate, so that nobody defragments it.
+/// Page B1h, SBC-3 6.5.2: a medium that doesn't rotate, so that nobody defragments it, and which can be read
+/// right after a BLOCK ERASE.
 fn block_device_characteristics() -> Vec<u8> {
-    let mut body = vec![0x00, 0x01];
+    const NON_ROTATING: [u8; 2] = [0x00, 0x01];
+    const WABEREQ_READABLE: u8 = 0x40;
+    let mut body = NON_ROTATING.to_vec();
+    body.extend([0, WABEREQ_READABLE]);
     body.resize(60, 0);
     body
 }
