@@ -1,1 +1,28 @@
-//! What the whole-system tests share: labs in network namespaces, virtual clients, the daemon under test.
+//! What the whole-system tests and the demonstration share: labs in network namespaces, virtual clients, a bootable
+//! disk, the daemon under test. It knows bootd by its command line and its wire only.
+
+mod archive;
+mod console;
+mod failure;
+mod initramfs;
+mod lab;
+mod leftovers;
+mod namespace;
+mod places;
+mod run;
+mod slots;
+mod test_disk;
+mod virtual_client;
+mod wait;
+
+pub use console::Console;
+pub use failure::{Context, Failure, Result};
+pub use lab::{CLIENT_INTERFACE, Lab, SERVER, SERVER_INTERFACE};
+pub use leftovers::{mine, sweep};
+pub use namespace::Namespace;
+pub use places::{bootd_binary, cache_dir, workspace};
+pub use run::{Ran, check_machine, find_program, run, sh};
+pub use slots::VmSlots;
+pub use test_disk::{TestDisk, sha256};
+pub use virtual_client::{BOOT, Firmware, VirtualClient};
+pub use wait::{AGES, SOON, wait_for};

@@ -1,0 +1,146 @@
+//! The test disk's first root file system, which is its whole system: busybox, iscsistart, kernel modules, `/init`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::archive::Archive;
+use crate::{Context, Result, find_program, sh};
+
+/// Modules that the system needs, without those that they need.
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "e1000",
+    "sd_mod",
+    "crc32c_generic",
+    "crc32c_intel",
+    "ext4",
+    "vfat",
+    "nls_ascii",
+    "nls_cp437",
+    "nls_utf8",
+    "iscsi_tcp",
+    "iscsi_ibft",
+];
+
+/// The directories of it.
+const DIRECTORIES: &[&str] = &[
+    "/bin",
+    "/sbin",
+    "/dev",
+    "/proc",
+    "/sys",
+    "/run",
+    "/run/lock",
+    "/tmp",
+    "/etc",
+    "/mnt",
+    "/boot",
+    "/lib",
+    "/lib/mods",
+    "/lib64",
+    "/usr",
+];
+
+/// A kernel that is installed on this machine, with every module that the test disk needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Kernel {
+    /// The kernel itself.
+    pub(crate) image: PathBuf,
+    /// Its modules, in an order in which they can be loaded.
+    modules: Vec<PathBuf>,
+}
+
+impl Kernel {
+    /// The newest that has all that is needed.
+    pub(crate) fn find() -> Result<Self> {
+        let mut names: Vec<_> = fs::read_dir("/lib/modules")
+            .context("no kernel is installed (/lib/modules): install linux-image-amd64")?
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort_by_key(|name| std::cmp::Reverse(version(name)));
+        let found = names.iter().find_map(|name| Self::of(name));
+        found.context(format!(
+            "none of the kernels {names:?} has all modules of the test disk: install linux-image-amd64"
+        ))
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        let image = PathBuf::from(format!("/boot/vmlinuz-{name}"));
+        let dir = PathBuf::from(format!("/lib/modules/{name}"));
+        let dependencies = fs::read_to_string(dir.join("modules.dep")).ok()?;
+        let builtin = fs::read_to_string(dir.join("modules.builtin")).ok()?;
+        let by_name: HashMap<_, _> = dependencies
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(path, needs)| (module_name(path), (path, needs)))
+            .collect();
+        let mut modules = Vec::new();
+        for module in MODULES {
+            match by_name.get(*module) {
+                // The line has what must be loaded last in front.
+                Some((path, needs)) => {
+                    modules.extend(needs.split_whitespace().rev().chain([*path]).map(|path| dir.join(path)));
+                }
+                None if builtin.lines().any(|path| module_name(path) == *module) => {}
+                None => return None,
+            }
+        }
+        let mut seen = BTreeSet::new();
+        modules.retain(|path| seen.insert(path.clone()));
+        image.is_file().then_some(Self { image, modules })
+    }
+}
+
+/// Every file that goes into it: what it is called there, and where it lies here.
+pub(crate) fn files(kernel: &Kernel) -> Result<Vec<(String, PathBuf)>> {
+    let busybox = find_program("busybox").context("no busybox: install busybox-static")?;
+    let iscsistart = find_program("iscsistart").context("no iscsistart: install open-iscsi")?;
+    let mut files = vec![("/bin/busybox".to_owned(), busybox)];
+    // `ldd` prints a library's path before its address in brackets.
+    let libraries = sh(&["ldd", &iscsistart.to_string_lossy()])?;
+    let paths = libraries.split_whitespace().filter(|word| word.starts_with('/')).collect::<BTreeSet<_>>();
+    files.extend(paths.into_iter().map(|path| (path.to_owned(), PathBuf::from(path))));
+    files.push(("/sbin/iscsistart".to_owned(), iscsistart));
+    for module in &kernel.modules {
+        let name = module.file_name().context("a module without a name")?;
+        files.push((format!("/lib/mods/{}", name.to_string_lossy()), module.clone()));
+    }
+    Ok(files)
+}
+
+/// Packs it all together with that `/init`.
+pub(crate) fn pack(files: &[(String, PathBuf)], init: &str) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    let mut directories = BTreeSet::new();
+    let of_files = files.iter().flat_map(|(name, _)| Path::new(name).ancestors().skip(1));
+    directories.extend(DIRECTORIES.iter().map(Path::new).chain(of_files));
+    // Sorted, so that a directory stands behind the one that it is in.
+    for directory in directories.iter().filter(|path| **path != Path::new("/")) {
+        archive.directory(&directory.to_string_lossy());
+    }
+    for (name, path) in files {
+        archive.file(name, &fs::read(path).context(path.display())?);
+    }
+    for applet in sh(&["busybox", "--list"])?.lines().filter(|applet| *applet != "busybox") {
+        archive.link(&format!("/bin/{applet}"), "busybox");
+    }
+    let order = files.iter().filter_map(|(name, _)| name.strip_prefix("/lib/mods/"));
+    archive.file("/lib/mods/order", order.map(|name| format!("{name}\n")).collect::<String>().as_bytes());
+    // The kernel opens it before `/dev` is mounted, for what `/init` prints.
+    archive.device("/dev/console", 5, 1);
+    archive.file("/init", init.as_bytes());
+    Ok(archive.finish())
+}
+
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split(".ko").next().unwrap_or(file).replace('-', "_")
+}
+
+/// The numbers in a version, for comparing: `6.1.0-56` is later than `6.1.0-9`.
+fn version(name: &str) -> Vec<u64> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
+}

@@ -1,0 +1,59 @@
+//! Where the built programs and the tests' cache lie.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::{Context, Failure, Result, run};
+
+/// A directory for what tests make once and use often, below cargo's.
+///
+/// # Errors
+/// When it can't be made.
+pub fn cache_dir() -> Result<PathBuf> {
+    let dir = profile_dir()?.parent().context("no target directory")?.join("bootd-tests");
+    fs::create_dir_all(&dir).context(dir.display())?;
+    Ok(dir)
+}
+
+/// The `bootd` to be tested: `BOOTD_BIN`, or the one of this workspace, built now if its sources are newer.
+///
+/// # Errors
+/// When it can't be built.
+pub fn bootd_binary() -> Result<PathBuf> {
+    static BINARY: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let found = BINARY.get_or_init(|| match std::env::var_os("BOOTD_BIN") {
+        Some(path) => {
+            fs::canonicalize(&path).map_err(|error| format!("BOOTD_BIN {}: {error}", path.display()))
+        }
+        None => build().map_err(|error| error.to_string()),
+    });
+    found.clone().map_err(Failure::new)
+}
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn build() -> Result<PathBuf> {
+    let dir = profile_dir()?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace()).args(["build", "--quiet", "--package", "bootd", "--bin", "bootd"]);
+    if dir.ends_with("release") {
+        command.arg("--release");
+    }
+    run(&mut command)?.success()?;
+    Ok(dir.join("bootd"))
+}
+
+/// Where cargo put this program: `target/debug` or `target/release`.
+fn profile_dir() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let dir = program.parent().context("a program without a directory")?;
+    let dir = if dir.ends_with("deps") { dir.parent().context("no target directory")? } else { dir };
+    Ok(dir.to_owned())
+}

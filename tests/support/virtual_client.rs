@@ -1,0 +1,158 @@
+//! A diskless machine: QEMU with a network card, firmware, and nothing else.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Console, Context, Lab, Result, fail};
+
+/// How long a machine may take from one sign of life to the next. Emulated, on two processors that others share, a whole
+/// boot takes 20 to 60 s.
+pub const BOOT: Duration = Duration::from_secs(240);
+
+/// Firmware as Debian's packages install it. The card's own ROM is not among it: QEMU fits the one that it takes by itself
+/// to the card, and one that is named it takes as it is, for another card.
+const IPXE_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// What the card's ROM does in [`Firmware::BiosPxe`]: it denies that it is iPXE, as far as it can.
+const PLAIN_PXE: &str = "#!ipxe\nset user-class plainpxe\nautoboot\n";
+
+/// How a machine starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// A BIOS whose network card has iPXE in its ROM.
+    BiosIpxe,
+    /// A BIOS whose network card has plain PXE in its ROM. There is no free PXE ROM but iPXE, so it is one that gives
+    /// itself out as another: what it fetches by TFTP, it runs on top of its PXE interface.
+    BiosPxe,
+    /// UEFI x64 with its own PXE, and no ROM on the card.
+    Uefi,
+}
+
+/// A machine that is switched on. Dropping it pulls the plug.
+#[derive(Debug)]
+pub struct VirtualClient {
+    name: String,
+    command: Command,
+    child: Child,
+    console: Console,
+    started: Instant,
+}
+
+impl VirtualClient {
+    /// Plugs a machine with that Ethernet address into the lab and switches it on.
+    ///
+    /// # Errors
+    /// When QEMU can't be started.
+    pub fn start(lab: &Lab, name: &str, mac: &str, firmware: Firmware) -> Result<Self> {
+        let tap = lab.tap()?;
+        let mut command = lab.switch().command("qemu-system-x86_64");
+        command.args(["-name", name, "-m", "512", "-nographic", "-monitor", "none", "-no-user-config"]);
+        command.args(acceleration()?);
+        command.args(["-netdev", &format!("tap,id=n0,ifname={tap},script=no,downscript=no")]);
+        let card = format!("virtio-net-pci,netdev=n0,mac={mac}");
+        match firmware {
+            Firmware::BiosIpxe => {
+                command.args(["-device", &format!("{card},bootindex=0")]);
+            }
+            Firmware::BiosPxe => {
+                let script = lab.dir().join("plain-pxe.ipxe");
+                fs::write(&script, PLAIN_PXE)?;
+                command.args(["-device", &format!("{card},romfile="), "-kernel", IPXE_KERNEL]);
+                command.arg("-initrd").arg(&script);
+            }
+            Firmware::Uefi => {
+                let variables = lab.dir().join(format!("{name}.vars"));
+                fs::copy(OVMF_VARS, &variables).context(OVMF_VARS)?;
+                let flash = "if=pflash,format=raw";
+                command.args(["-machine", "q35", "-device", &format!("{card},bootindex=0,romfile=")]);
+                command.args(["-drive", &format!("{flash},readonly=on,file={OVMF_CODE}")]);
+                command.args(["-drive", &format!("{flash},file={}", variables.display())]);
+            }
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let (child, console) = switch_on(&mut command)?;
+        Ok(Self { name: name.to_owned(), command, child, console, started: Instant::now() })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When it was switched on.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Its serial console.
+    pub fn console(&mut self) -> &mut Console {
+        &mut self.console
+    }
+
+    /// Waits until `text` shows on the console, and returns the rest of its line.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub fn expect(&mut self, text: &str) -> Result<String> {
+        self.console.expect(text, BOOT).context(format!("client {}", self.name))
+    }
+
+    /// Pulls the plug and puts it in again. The console begins anew.
+    ///
+    /// # Errors
+    /// When QEMU can't be started again.
+    pub fn power_cycle(&mut self) -> Result {
+        self.pull_plug();
+        (self.child, self.console) = switch_on(&mut self.command)?;
+        self.started = Instant::now();
+        Ok(())
+    }
+
+    /// Waits until the machine has switched itself off.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn wait_off(&mut self) -> Result {
+        let Self { child, name, .. } = self;
+        let status =
+            crate::wait_for(&format!("client {name} to switch itself off"), BOOT, || Ok(child.try_wait()?))?;
+        if !status.success() {
+            fail!("QEMU of client {name} ended with {status}");
+        }
+        Ok(())
+    }
+
+    fn pull_plug(&mut self) {
+        // It may be off already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for VirtualClient {
+    fn drop(&mut self) {
+        self.pull_plug();
+    }
+}
+
+fn switch_on(command: &mut Command) -> Result<(Child, Console)> {
+    let mut child = command.spawn().context("can't start qemu-system-x86_64")?;
+    let screen = child.stdout.take().context("QEMU without a screen")?;
+    let keyboard = child.stdin.take().context("QEMU without a keyboard")?;
+    Ok((child, Console::new(screen, keyboard)))
+}
+
+/// `BOOTD_ACCEL=kvm` for those who have it; emulation runs anywhere.
+fn acceleration() -> Result<[&'static str; 4]> {
+    match std::env::var("BOOTD_ACCEL").as_deref().unwrap_or("tcg") {
+        "tcg" => Ok(["-accel", "tcg", "-cpu", "max"]),
+        // Not `host`: within another virtual machine, parts of the host's model can't be had.
+        "kvm" => Ok(["-accel", "kvm", "-cpu", "qemu64"]),
+        other => fail!("BOOTD_ACCEL is {other:?}, but can only be \"tcg\" or \"kvm\""),
+    }
+}
