@@ -36,4 +36,33 @@ pub enum EngineError {
         /// Why.
         source: std::io::Error,
     },
+    /// The directory of the overlays can't be used.
+    #[error("overlays' directory {}: {source}; check that it is a directory in which bootd may write", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process keeps its overlays there.
+    #[error("overlays' directory {} is in use by another bootd; stop that one, or give this one a directory of its own", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The client has booted again since.
+    #[error(
+        "client {client}: boot {epoch:016x} is over, {current:016x} came after it; let the client boot again"
+    )]
+    Superseded {
+        /// The client's name.
+        client: String,
+        /// The boot that a disk was asked for.
+        epoch: u64,
+        /// The boot whose disk the client has.
+        current: u64,
+    },
+    /// The client's name can't be part of a file's name.
+    #[error(transparent)]
+    Name(#[from] crate::names::NameError),
 }

@@ -1,0 +1,118 @@
+//! What is kept beside an overlay, so that the next process knows whose it is.
+//!
+//! An overlay with the name `N` (see [`overlay_name`](crate::names::overlay_name)) has the files
+//!
+//! | file | |
+//! |---|---|
+//! | `N.disk` | what the client wrote (`block::Overlay`) |
+//! | `N.disk.state` | which of its blocks that is |
+//! | `N.json` | this record; it comes last and goes first, so an overlay without one is void |
+//! | `N.json.new` | a record that is being written |
+//!
+//! All are their owner's only: the record holds the secret with which the client logs in.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use block::Overlay;
+use serde::{Deserialize, Serialize};
+
+use super::images::FileId;
+use crate::names::{self, NameError};
+use crate::DiskRequest;
+
+const FORMAT: u32 = 1;
+
+/// What the names of an overlay's files end with.
+const ENDINGS: [&str; 4] = [".disk", ".disk.state", ".json", ".json.new"];
+
+/// Bytes of a record beyond which it is not read: nothing that bootd writes comes near.
+const MAX_RECORD: u64 = 1 << 20;
+
+/// The record of an overlay.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    format: u32,
+    /// Which start of the machine it is from. What clients write is not forced to the medium, so after a crash of
+    /// the machine the files may hold anything; only a process's end do they survive.
+    machine_boot: String,
+    /// The image that the overlay was made over.
+    pub(super) image: FileId,
+    pub(super) request: DiskRequest,
+}
+
+/// Where the files of one overlay are.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    directory: PathBuf,
+    name: String,
+}
+
+impl Files {
+    pub(super) fn of(directory: &Path, client: &str, epoch: u64) -> Result<Self, NameError> {
+        Ok(Self { directory: directory.to_owned(), name: names::overlay_name(client, epoch)? })
+    }
+
+    /// Those that a file of that name is one of, if there is such an overlay.
+    pub(super) fn with_file(directory: &Path, file: &str) -> Option<Self> {
+        let name = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))?;
+        names::parse_overlay_name(name)?;
+        Some(Self { directory: directory.to_owned(), name: name.to_owned() })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn with(&self, ending: &str) -> PathBuf {
+        self.directory.join(format!("{}{ending}", self.name))
+    }
+
+    pub(super) fn overlay(&self) -> PathBuf {
+        self.with(".disk")
+    }
+
+    /// Removes all of them, the record first. Those that are not there are no error.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        let overlay = Overlay::files(&self.overlay());
+        let all = [self.with(".json"), self.with(".json.new")].into_iter().chain(overlay);
+        let mut result = Ok(());
+        for path in all {
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => result = result.and(Err(e)),
+                _ => {}
+            }
+        }
+        result
+    }
+
+    /// Writes the record, whole or not at all.
+    pub(super) fn write(&self, request: &DiskRequest, image: FileId, machine_boot: &str) -> io::Result<()> {
+        let record =
+            Record { format: FORMAT, machine_boot: machine_boot.to_owned(), image, request: request.clone() };
+        let new = self.with(".json.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(&record)?)?;
+        fs::rename(new, self.with(".json"))
+    }
+
+    /// The record, if it is whole, this overlay's and from this start of the machine.
+    pub(super) fn read(&self, machine_boot: &str) -> Option<Record> {
+        let path = self.with(".json");
+        if fs::metadata(&path).ok()?.len() > MAX_RECORD {
+            return None;
+        }
+        let record: Record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        let ours = record.format == FORMAT
+            && record.machine_boot == machine_boot
+            && names::parse_overlay_name(&self.name) == Some((&record.request.client, record.request.epoch));
+        ours.then_some(record)
+    }
+}
+
+/// What tells one start of the machine from another.
+pub(super) fn machine_boot() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
