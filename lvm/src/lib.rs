@@ -1,8 +1,10 @@
 //! Which disk a client gets, and its whole life: images, versions, overlays.
 
+mod embedded;
 mod engine;
 mod error;
 pub mod names;
 
+pub use embedded::{Embedded, EmbeddedConfig};
 pub use engine::{Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine};
 pub use error::EngineError;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use block::{FileVolume, OpenError};
@@ -195,10 +195,5 @@ impl Images {
             .collect();
         all.sort_by(|a, b| (&a.image, &a.version).cmp(&(&b.image, &b.version)));
         all
-    }
-
-    /// Whether the file at `path` is the one that an overlay was made over.
-    pub(crate) fn is_same(path: &Path, id: FileId) -> bool {
-        std::fs::metadata(path).is_ok_and(|meta| FileId::of(&meta) == id)
     }
 }

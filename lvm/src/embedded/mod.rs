@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use block::{Bytes, Checked, Durability, OpenError, Overlay, OverlayOptions, Volume};
@@ -98,10 +98,10 @@ impl Embedded {
     }
 
     /// Lets go of a client's place, and of the client if it has no disk any more.
-    fn leave(&self, client: &str, place: Arc<Place>) {
+    fn leave(&self, client: &str, place: &Arc<Place>) {
         let mut clients = self.clients.lock();
         // Ours and the table's: nobody else waits for it, and nobody can come as long as the table is locked.
-        if Arc::strong_count(&place) == 2 && place.disk.lock().is_none() {
+        if Arc::strong_count(place) == 2 && place.disk.lock().is_none() {
             clients.remove(client);
         }
     }
@@ -182,32 +182,36 @@ impl Embedded {
         Ok(Some(Attachment::new(request, overlay, files, image)))
     }
 
-    /// The records of whole disks, the latest of each client, and all that can be removed.
-    fn survey(&self) -> io::Result<(Vec<(Files, Record)>, Vec<Files>)> {
-        let mut latest: HashMap<String, (Files, Record)> = HashMap::new();
+    /// Looks through what earlier processes left.
+    fn survey(&self) -> io::Result<Survey> {
         let mut void: HashMap<String, Files> = HashMap::new();
         for entry in fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
-            let Some(files) = name.to_str().and_then(|name| Files::with_file(&self.directory, name)) else {
-                continue;
-            };
-            void.insert(files.name().to_owned(), files);
+            let files = name.to_str().and_then(|name| Files::with_file(&self.directory, name));
+            void.extend(files.map(|files| (files.name().to_owned(), files)));
         }
-        let found: Vec<_> =
-            void.values().filter_map(|f| Some((f.clone(), f.read(&self.machine_boot)?))).collect();
-        for (files, record) in found {
-            let earlier = latest
-                .get(&record.request.client)
-                .is_some_and(|(_, other)| other.request.epoch > record.request.epoch);
-            if !earlier {
-                latest.insert(record.request.client.clone(), (files, record));
+        let mut latest: HashMap<String, (Files, Record)> = HashMap::new();
+        for files in void.values() {
+            let Some(record) = files.read(&self.machine_boot) else { continue };
+            let client = record.request.client.clone();
+            let later = latest.get(&client).is_some_and(|(_, it)| it.request.epoch > record.request.epoch);
+            if !later {
+                latest.insert(client, (files.clone(), record));
             }
         }
         for (files, _) in latest.values() {
             void.remove(files.name());
         }
-        Ok((latest.into_values().collect(), void.into_values().collect()))
+        Ok(Survey { latest: latest.into_values().collect(), void: void.into_values().collect() })
     }
+}
+
+/// What earlier processes left.
+struct Survey {
+    /// Each client's latest disk that has a record.
+    latest: Vec<(Files, Record)>,
+    /// All the others.
+    void: Vec<Files>,
 }
 
 impl Attachment {
@@ -239,7 +243,7 @@ impl Engine for Embedded {
         let client = request.client.clone();
         let place = self.place(&client);
         let attached = self.attach_at(&place, request);
-        self.leave(&client, place);
+        self.leave(&client, &place);
         attached
     }
 
@@ -258,7 +262,7 @@ impl Engine for Embedded {
             }),
         };
         drop(work);
-        self.leave(client, place);
+        self.leave(client, &place);
         if taken.is_some() {
             drop(taken);
             self.images.close_idle();
@@ -284,11 +288,11 @@ impl Engine for Embedded {
 
     fn reap(&self) -> Result<Vec<Disk>, EngineError> {
         let unusable = |source| EngineError::Directory { path: self.directory.clone(), source };
-        let (records, void) = self.survey().map_err(unusable)?;
+        let Survey { latest, void } = self.survey().map_err(unusable)?;
         for files in void {
             files.remove().map_err(unusable)?;
         }
-        for (files, record) in records {
+        for (files, record) in latest {
             let place = self.place(&record.request.client);
             let _work = place.work.lock();
             if place.disk.lock().is_some() {

@@ -20,8 +20,8 @@ use block::Overlay;
 use serde::{Deserialize, Serialize};
 
 use super::images::FileId;
-use crate::names::{self, NameError};
 use crate::DiskRequest;
+use crate::names::{self, NameError};
 
 const FORMAT: u32 = 1;
 
