@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use site::Site;
 
-use crate::leases::{LeaseChange, Leases, NoAddress, Standing, Wish};
+use crate::leases::{LeaseChange, LeaseState, Leases, NoAddress, Standing, Wish};
 use crate::options::IPXE_ENCAPSULATED;
 use crate::packet::Packet;
 use crate::plan::{BootPlan, Interface, Settings, plan};
@@ -120,6 +120,7 @@ pub fn respond(
         reserved: plan.address.filter(|address| usable(*address)),
         requested: packet.options.requested_address(),
         pool: settings.pool,
+        link: iface,
         usable: &usable,
     };
     let exchange = Exchange { packet, iface, settings, asker: &asker, plan: &plan, wish, now };
@@ -273,12 +274,14 @@ impl Exchange<'_> {
         let Some(address) = self.packet.options.requested_address() else {
             return Answer::silence(Decision::Incomplete);
         };
-        match leases.decline(self.packet.mac, address, self.settings.pool, self.now) {
-            Some(change) => {
-                Answer { decision: Decision::Quarantined(address), reply: None, changes: vec![change] }
+        let change = leases.decline(self.packet.mac, address, self.settings.pool, self.now);
+        let decision = match change {
+            Some(LeaseChange::Set(lease)) if lease.state == LeaseState::Declined => {
+                Decision::Quarantined(address)
             }
-            None => Answer::silence(Decision::NotBelieved(address)),
-        }
+            _ => Decision::NotBelieved(address),
+        };
+        Answer { decision, reply: None, changes: change.into_iter().collect() }
     }
 
     /// RFC 2131 §4.3.5: no address and no times.
@@ -383,7 +386,8 @@ impl Exchange<'_> {
         self.client_identifier(writer);
     }
 
-    /// What only a machine that boots is told.
+    /// What only a machine that boots from here is told. Any other may still find a proxy DHCP server, so its iPXE is
+    /// left to wait for one.
     fn boot(&self, writer: &mut Writer, file: &str) {
         let options = &self.packet.options;
         // UEFI HTTP boot takes no answer that isn't marked as meant for it (L6).

@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use site::{MacAddr, Site};
 
+use crate::plan::Interface;
 use crate::pool::PoolRange;
 
 /// How long an offered address is kept for its machine, in seconds. Firmware needs some 4 s to choose, and a full
@@ -96,7 +97,8 @@ pub(crate) struct Wish<'a> {
     /// The address that it asks for.
     pub(crate) requested: Option<Ipv4Addr>,
     pub(crate) pool: Option<PoolRange>,
-    /// Whether an address may be given to this machine at all: it is on the link, nobody's own, not a router's.
+    pub(crate) link: &'a Interface,
+    /// Whether an address may be given to this machine at all: it is on the link, nobody else's own, not a router's.
     pub(crate) usable: &'a dyn Fn(Ipv4Addr) -> bool,
 }
 
@@ -171,6 +173,18 @@ impl Leases {
         all
     }
 
+    /// How many entries it has, offers and ended ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The lease that runs on that address.
     #[must_use]
     pub fn by_address(&self, address: Ipv4Addr, now: u64) -> Option<&Lease> {
@@ -188,9 +202,14 @@ impl Leases {
     /// (which may have it from another DHCP server, or from us before the journal was lost).
     #[must_use]
     pub fn holder(&self, address: Ipv4Addr, site: &Site, now: u64) -> Option<MacAddr> {
-        match self.entries.get(&address).map(|entry| entry.lease) {
-            Some(lease) if lease.expires > now => (lease.state == LeaseState::Bound).then_some(lease.mac),
-            _ => site.client_by_address(address).map(|client| client.mac),
+        let owner = || site.client_by_address(address).map(|client| client.mac);
+        match self.runs(address, now) {
+            None => owner(),
+            Some(lease) => match lease.state {
+                LeaseState::Bound => Some(lease.mac),
+                LeaseState::Offered => owner().filter(|owner| *owner == lease.mac),
+                LeaseState::Released | LeaseState::Declined => None,
+            },
         }
     }
 }
@@ -262,8 +281,8 @@ impl Leases {
         Some(LeaseChange::Set(lease))
     }
 
-    /// The machine found its address in use: nobody gets it for a while. `None`: it wasn't its, or too many are
-    /// out of use already.
+    /// The machine found its address in use: nobody gets it for a while; or, if too many are out of use already, it
+    /// is merely free again. `None`: it wasn't its.
     pub(crate) fn decline(
         &mut self,
         mac: MacAddr,
@@ -281,13 +300,11 @@ impl Leases {
         let limit = pool.map_or(QUARANTINE_WITHOUT_POOL, |pool| {
             usize::try_from((pool.len() / QUARANTINE_SHARE).max(1)).unwrap_or(usize::MAX)
         });
-        if self.declined.len() >= limit {
-            let lease = Lease { state: LeaseState::Released, expires: now, ..runs };
-            self.put(Entry { lease, known: false });
-            return None;
-        }
-        let expires = now.saturating_add(QUARANTINE);
-        let lease = Lease { address, mac, state: LeaseState::Declined, expires };
+        let (state, expires) = match self.declined.len() >= limit {
+            true => (LeaseState::Released, now),
+            false => (LeaseState::Declined, now.saturating_add(QUARANTINE)),
+        };
+        let lease = Lease { address, mac, state, expires };
         self.put(Entry { lease, known: false });
         Some(LeaseChange::Set(lease))
     }
@@ -404,7 +421,7 @@ impl Leases {
     /// share its MAC address.
     fn remove_others(&mut self, wish: &Wish<'_>, but: Ipv4Addr) -> Vec<LeaseChange> {
         let mut others = self.by_mac.get(&wish.mac).cloned().unwrap_or_default();
-        others.retain(|address| *address != but && (wish.usable)(*address));
+        others.retain(|address| *address != but && wish.link.contains(*address));
         others.iter().for_each(|address| self.remove(*address));
         others.into_iter().map(LeaseChange::Removed).collect()
     }

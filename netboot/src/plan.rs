@@ -192,6 +192,8 @@ pub enum Reason {
     ProgramUnsuited(Firmware, String),
     /// The programs that would do are not there.
     ProgramMissing(Firmware, Vec<String>),
+    /// The program's name or URL doesn't fit into a DHCP answer.
+    ProgramTooLong(String),
     /// No program for that firmware is known.
     NoProgram(Option<Firmware>),
     /// It gets its script.
@@ -325,7 +327,7 @@ fn boot_program(
         Method::Http => format!("{}/files/{name}", http_origin(iface, settings)),
     };
     if file.len() > MAX_FILE_LEN {
-        why.push(Reason::ProgramMissing(firmware, vec![name.to_owned()]));
+        why.push(Reason::ProgramTooLong(file));
         return None;
     }
     let name = name.to_owned();
@@ -393,6 +395,10 @@ impl fmt::Display for Reason {
                 f,
                 "The boot program for its firmware ({firmware}) is missing: put {} among the boot files.",
                 names.join(" or ")
+            ),
+            Self::ProgramTooLong(file) => write!(
+                f,
+                "The boot program's name {file} is too long for DHCP, which holds {MAX_FILE_LEN} bytes: rename it."
             ),
             Self::NoProgram(Some(firmware)) => {
                 write!(f, "No boot program for its firmware ({firmware}) is known; its entry may name one.")

@@ -20,7 +20,11 @@ const DEFAULT_MAX_LEN: usize = 576 - HEADERS;
 /// The longest answer to any client: one Ethernet frame, since ROMs put no fragments together.
 const MAX_LEN: usize = 1500 - HEADERS;
 
+/// What IP and UDP put before an answer, in bytes.
 const HEADERS: usize = 28;
+
+/// Room for the options without which no client can use an answer: types, times, mask and router.
+const ESSENTIAL: usize = 64;
 
 /// Where a DHCP answer goes (RFC 2131 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +112,7 @@ impl Writer {
         let relay_information = packet.options.relay_information().map(<[u8]>::to_vec);
         let echoed = relay_information.as_ref().map_or(0, |value| encoded_len(value.len()));
         // RFC 3046 §2.2: it is left out rather than what the client needs.
-        let (relay_information, room) = match longest.checked_sub(bytes.len() + echoed + 1 + 128) {
+        let (relay_information, room) = match longest.checked_sub(bytes.len() + ESSENTIAL + echoed + 1) {
             Some(_) => (relay_information, longest - echoed - 1),
             None => (None, longest - 1),
         };

@@ -1,0 +1,135 @@
+//! Whole exchanges, captured from real firmware and clients, against what bootd answers to them.
+//!
+//! Each file of `tests/golden` is one boot: `#` comments, `>` what the machine sends, `!` what else happens (`wait`
+//! so many seconds, `script`: its script is rendered). The rest is written by the test: `<` what it is answered and
+//! where that goes, `=` why, and at the end, after `@`, its timeline. `BOOTD_BLESS=1` writes them anew.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dhcproto::{Decodable, Decoder, Encodable};
+use netboot::{Boots, Destination, Reply};
+
+use crate::lab::Lab;
+use crate::text::{dump, read};
+use crate::wire::Message;
+
+#[test]
+fn exchanges_are_answered_as_before() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 8, "golden files are missing");
+    let bless = std::env::var_os("BOOTD_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for file in files {
+        let before = fs::read_to_string(&file).unwrap();
+        let after = replay(&before);
+        if bless {
+            fs::write(&file, after).unwrap();
+        } else if before != after {
+            wrong.push(format!("{}:\n{}", file.display(), difference(&before, &after)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nIf this is right, run with BOOTD_BLESS=1.", wrong.join("\n"));
+}
+
+/// Plays a file's exchange and writes the file as it should be.
+fn replay(text: &str) -> String {
+    let mut lab = Lab::new();
+    let mut boots = Boots::new();
+    let mut machine = None;
+    let mut out = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(first) = line.strip_prefix("> ") {
+            writeln!(out, "{line}").unwrap();
+            let mut sent = vec![first];
+            while let Some(more) = lines.peek().and_then(|line| line.strip_prefix("> ")) {
+                writeln!(out, "> {more}").unwrap();
+                sent.push(more);
+                lines.next();
+            }
+            let request = read(&sent);
+            machine = Some(request.mac);
+            lab.now += 1;
+            let outcome = lab.send(&request.encode());
+            boots.on_dhcp(&outcome.event, lab.now * 1000);
+            if let Some(reply) = &outcome.reply {
+                peer_agrees(&reply.bytes);
+                tell_reply(&mut out, reply);
+            }
+            writeln!(out, "= {}", outcome.event.decision).unwrap();
+            for reason in &outcome.event.plan.why {
+                writeln!(out, "= {reason}").unwrap();
+            }
+        } else if let Some(what) = line.strip_prefix("! ") {
+            writeln!(out, "{line}").unwrap();
+            match what.split_once(' ') {
+                Some(("wait", seconds)) => lab.now += seconds.parse::<u64>().unwrap(),
+                None if what == "script" => {
+                    lab.now += 1;
+                    boots.on_script(machine.unwrap(), lab.now * 1000);
+                }
+                _ => panic!("what is {line:?}?"),
+            }
+        } else if line.is_empty() || line.starts_with('#') {
+            writeln!(out, "{line}").unwrap();
+        }
+    }
+    tell_boots(&mut out, &boots, &lab, machine.unwrap());
+    out
+}
+
+fn tell_reply(out: &mut String, reply: &Reply) {
+    match reply.to {
+        Destination::Broadcast => writeln!(out, "< to everyone"),
+        Destination::Unicast { ip, mac } => writeln!(out, "< to {ip}, which is at {mac}"),
+        Destination::Relay(relay) => writeln!(out, "< to the relay {relay}"),
+        Destination::Client(address) => writeln!(out, "< to {address}"),
+    }
+    .unwrap();
+    for line in dump(&Message::decode(&reply.bytes)).lines() {
+        writeln!(out, "< {line}").unwrap();
+    }
+}
+
+fn tell_boots(out: &mut String, boots: &Boots, lab: &Lab, machine: site::MacAddr) {
+    let start = crate::lab::START * 1000;
+    let boots: Vec<_> = boots.history(machine).collect();
+    for boot in boots.iter().rev() {
+        let script = if boot.scripted { "with its script" } else { "without a script" };
+        writeln!(out, "@ boot {} ms after the start, {script}", boot.epoch - start).unwrap();
+        for step in &boot.steps {
+            writeln!(out, "@ {:>6} {:?} {}", step.at_ms - start, step.kind, step.detail).unwrap();
+        }
+    }
+    for lease in lab.leases.entries() {
+        let Some(left) = lease.expires.checked_sub(lab.now) else { continue };
+        writeln!(out, "@ {} is {:?} to {} for {left} s", lease.address, lease.state, lease.mac).unwrap();
+    }
+}
+
+/// dhcproto reads of our answer what we meant: the same fields, and each option once with the same bytes.
+fn peer_agrees(bytes: &[u8]) {
+    let ours = Message::decode(bytes);
+    let theirs = dhcproto::v4::Message::decode(&mut Decoder::new(bytes)).unwrap();
+    assert_eq!(theirs.xid(), ours.xid);
+    assert_eq!((theirs.ciaddr(), theirs.yiaddr()), (ours.ciaddr, ours.yiaddr));
+    assert_eq!((theirs.siaddr(), theirs.giaddr()), (ours.siaddr, ours.giaddr));
+    assert_eq!(theirs.chaddr(), ours.mac.octets());
+    let file = theirs.fname().unwrap_or_default();
+    assert_eq!(String::from_utf8_lossy(file).trim_end_matches('\0'), ours.file);
+    assert_eq!(theirs.opts().len(), ours.options.len());
+    for (code, option) in theirs.opts().iter() {
+        let encoded = option.to_vec().unwrap();
+        assert_eq!(ours.get((*code).into()), Some(&encoded[2..]), "option {code:?}");
+    }
+}
+
+fn difference(before: &str, after: &str) -> String {
+    let at = before.lines().zip(after.lines()).take_while(|(b, a)| b == a).count();
+    let show = |text: &str| text.lines().skip(at).take(5).map(|l| format!("    {l}\n")).collect::<String>();
+    format!("  line {}, was\n{}  is\n{}", at + 1, show(before), show(after))
+}

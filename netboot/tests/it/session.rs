@@ -1,0 +1,219 @@
+//! Which boot a machine is in, and what is remembered of it.
+
+use netboot::{Boot, Boots, Stage, StepKind};
+
+use crate::lab::{Lab, START, ip, mac};
+use crate::wire::{discover, selecting};
+
+const NOW: u64 = START * 1000;
+const SECOND: u64 = 1000;
+
+#[derive(Clone, Copy)]
+enum Do {
+    Firmware,
+    Ipxe,
+    System,
+    Script,
+    /// It is given an address.
+    Ack,
+    Wait(u64),
+}
+use Do::{Ack, Firmware, Ipxe, Script, System, Wait};
+
+/// Plays what happens and says in which boot, counted from 1, each DISCOVER and script was.
+fn play(what: &[Do]) -> Vec<usize> {
+    let mut boots = Boots::new();
+    let mut now = NOW;
+    let mut epochs = Vec::new();
+    let mut seen = Vec::new();
+    for one in what {
+        let epoch = match one {
+            Wait(seconds) => {
+                now += seconds * SECOND;
+                continue;
+            }
+            Ack => {
+                boots.record(mac(1), StepKind::Ack, "", now);
+                continue;
+            }
+            Firmware | Ipxe | System => {
+                let stage = match one {
+                    Firmware => Stage::Firmware,
+                    Ipxe => Stage::Ipxe,
+                    _ => Stage::Other,
+                };
+                let epoch = boots.on_discover(mac(1), stage, now);
+                boots.record(mac(1), StepKind::Discover, "", now);
+                epoch.unwrap_or(0)
+            }
+            Script => boots.on_script(mac(1), now),
+        };
+        now += SECOND;
+        if !epochs.contains(&epoch) && epoch > 0 {
+            assert!(epochs.iter().all(|earlier| *earlier < epoch), "epochs grow");
+            epochs.push(epoch);
+        }
+        seen.push(epochs.iter().position(|e| *e == epoch).map_or(0, |at| at + 1));
+    }
+    seen
+}
+
+#[test]
+fn boots_as_they_happen() {
+    let table: &[(&str, &[Do], &[usize])] = &[
+        ("a ROM that is iPXE", &[Ipxe, Ack, Script], &[1, 1]),
+        (
+            "its reboots",
+            &[Ipxe, Ack, Script, Wait(60), Ipxe, Ack, Script, Wait(9), Ipxe, Script],
+            &[1, 1, 2, 2, 3, 3],
+        ),
+        ("firmware, then iPXE", &[Firmware, Ack, Wait(10), Ipxe, Ack, Script], &[1, 1, 1]),
+        ("undionly twice", &[Firmware, Ack, Firmware, Ack, Ipxe, Ack, Script], &[1, 2, 2, 2]),
+        (
+            "firmware that asks again and again",
+            &[Firmware, Wait(4), Firmware, Wait(8), Firmware, Ack, Ipxe, Script],
+            &[1, 1, 1, 1, 1],
+        ),
+        (
+            "firmware that gave up and was switched on later",
+            &[Firmware, Wait(120), Firmware, Ack, Ipxe, Script],
+            &[1, 2, 2, 2],
+        ),
+        (
+            "an iPXE that comes too late is another boot",
+            &[Firmware, Ack, Wait(120), Ipxe, Script],
+            &[1, 2, 2],
+        ),
+        ("a user who reads the menu for an hour", &[Ipxe, Ack, Wait(3600), Script], &[1, 1]),
+        (
+            "the system's own DHCP opens nothing",
+            &[Ipxe, Ack, Script, Wait(30), System, Ack, Wait(3600), System],
+            &[1, 1, 1, 1],
+        ),
+        ("a system on a machine that never booted from us", &[System, Ack], &[0]),
+        ("a script fetched twice", &[Ipxe, Ack, Script, Script], &[1, 1, 2]),
+        ("a script out of nowhere", &[Script, Ipxe, Script], &[1, 2, 2]),
+        (
+            "a forged DISCOVER while it runs",
+            &[Ipxe, Ack, Script, Wait(60), Firmware, Wait(60), System],
+            &[1, 1, 2, 2],
+        ),
+        (
+            "a power cycle after that",
+            &[Ipxe, Script, Firmware, Wait(300), Firmware, Ack, Ipxe, Script],
+            &[1, 1, 2, 3, 3, 3],
+        ),
+        (
+            "a power cut between firmware and iPXE",
+            &[Firmware, Ack, Wait(5), Firmware, Ack, Ipxe, Script],
+            &[1, 2, 2, 2],
+        ),
+    ];
+    for (what, happens, boots) in table {
+        assert_eq!(play(happens), *boots, "{what}");
+    }
+}
+
+#[test]
+fn a_forged_discover_changes_nothing_of_the_running_boot() {
+    let mut boots = Boots::new();
+    boots.on_discover(mac(1), Stage::Ipxe, NOW);
+    let running = boots.on_script(mac(1), NOW);
+    assert_eq!(boots.on_login(mac(1), running, "iPXE", NOW + 1), 1);
+    for i in 0..1000 {
+        // Also when each forged one is far from the one before.
+        boots.on_discover(mac(1), Stage::Firmware, NOW + i * 500 * SECOND);
+        boots.record(mac(1), StepKind::Discover, "", NOW + i * 500 * SECOND);
+    }
+    assert_eq!(boots.on_login(mac(1), running, "Linux", NOW + 2), 2);
+    assert!(boots.record_at(mac(1), running, StepKind::FirstWrite, "", NOW + 3));
+    assert!(boots.record_at(mac(1), running, StepKind::FirstWrite, "", NOW + 4));
+    let boot = boots.boot(mac(1), running).unwrap();
+    let kinds: Vec<_> = boot.steps.iter().map(|step| step.kind.clone()).collect();
+    let expected = [StepKind::Script, StepKind::Login(1), StepKind::Login(2), StepKind::FirstWrite];
+    assert_eq!(kinds, expected);
+    assert_eq!(boots.history(mac(1)).count(), 16);
+}
+
+#[test]
+fn forged_requests_do_not_crowd_out_the_boot() {
+    let mut boots = Boots::new();
+    boots.on_discover(mac(1), Stage::Firmware, NOW);
+    for _ in 0..10_000 {
+        boots.record(mac(1), StepKind::Discover, "", NOW);
+    }
+    let epoch = boots.on_script(mac(1), NOW);
+    boots.on_login(mac(1), epoch, "", NOW);
+    let boot = boots.current(mac(1)).unwrap();
+    assert_eq!((boot.steps.len(), boot.left_out), (64 + 2, 10_000 - 64));
+    for _ in 0..1000 {
+        boots.record(mac(1), StepKind::Failed, "", NOW);
+    }
+    assert_eq!(boots.current(mac(1)).unwrap().steps.len(), 256);
+}
+
+#[test]
+fn a_flood_of_machines_pushes_out_itself() {
+    let mut boots = Boots::new();
+    boots.on_discover(mac(1), Stage::Firmware, NOW);
+    let epoch = boots.on_script(mac(1), NOW);
+    for i in 0..20_000_u32 {
+        let [_, a, b, c] = i.to_be_bytes();
+        boots.on_discover(site::MacAddr::new([2, 0, 0, a, b, c]), Stage::Firmware, NOW + u64::from(i));
+    }
+    assert_eq!(boots.machines().count(), 4096);
+    assert!(boots.boot(mac(1), epoch).is_some());
+}
+
+#[test]
+fn epochs_grow_over_a_clock_that_goes_back_and_over_a_restart() {
+    let mut boots = Boots::new();
+    let first = boots.on_script(mac(1), NOW);
+    let second = boots.on_script(mac(1), NOW - 5000);
+    assert!(second > first);
+    let other = boots.on_script(mac(2), NOW - 5000);
+    assert!(other > second, "also from machine to machine");
+
+    let mut after = Boots::new();
+    after.adopt(mac(1), second, NOW - 9000);
+    after.adopt(mac(1), first, NOW - 9000);
+    after.adopt(mac(1), second, NOW - 9000);
+    assert_eq!(after.history(mac(1)).map(|boot| boot.epoch).collect::<Vec<_>>(), [second, first]);
+    assert!(after.current(mac(1)).unwrap().scripted, "the running disk's script is not rendered into");
+    assert_eq!(after.on_login(mac(1), second, "again", NOW - 8000), 1);
+    assert!(after.on_script(mac(1), NOW - 8000) > second);
+}
+
+#[test]
+fn a_boot_that_is_not_known_takes_no_steps() {
+    let mut boots = Boots::new();
+    assert!(!boots.record(mac(1), StepKind::Failed, "", NOW));
+    assert!(!boots.record_at(mac(1), 7, StepKind::Failed, "", NOW));
+    assert_eq!(boots.on_discover(mac(1), Stage::Other, NOW), None);
+    assert_eq!(boots.machines().count(), 0);
+}
+
+#[test]
+fn dhcp_writes_the_timeline() {
+    let mut lab = Lab::new();
+    lab.settings.pool = None;
+    let mut boots = Boots::new();
+    let mut happens = |lab: &mut Lab, message: crate::wire::Message| {
+        let event = lab.send(&message.encode()).event;
+        boots.on_dhcp(&event, NOW);
+    };
+    let rom = |message: crate::wire::Message| message.option(93, &[0, 7]).option(60, b"PXEClient");
+    happens(&mut lab, rom(discover(mac(2))));
+    happens(&mut lab, rom(selecting(mac(1), ip(11), ip(2))));
+    happens(&mut lab, discover(mac(5)));
+    let kinds = |boots: &Boots, last| -> Vec<StepKind> {
+        boots
+            .current(mac(last))
+            .map_or(vec![], |boot: &Boot| boot.steps.iter().map(|s| s.kind.clone()).collect())
+    };
+    assert_eq!(kinds(&boots, 2), [StepKind::Discover, StepKind::Silence]);
+    let silence = &boots.current(mac(2)).unwrap().steps[1];
+    assert!(silence.detail.contains("There is no pool"), "{}", silence.detail);
+    assert_eq!(kinds(&boots, 1), [], "a REQUEST opens nothing");
+    assert_eq!(kinds(&boots, 5), [], "nor does a system");
+}
