@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// The language of a text, told by its name's ending.
+/// The language of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     /// An iPXE script.
@@ -12,8 +12,10 @@ pub(crate) enum Language {
 }
 
 impl Language {
-    pub(crate) fn of(output_name: &str) -> Self {
-        if output_name.ends_with(".ipxe") { Self::Ipxe } else { Self::Lines }
+    /// Told by the text's name, or by how it begins, which is how iPXE itself knows its scripts.
+    pub(crate) fn of(output_name: &str, beginning: &str) -> Self {
+        let script = ["#!ipxe", "#!gpxe"].iter().any(|magic| beginning.trim_start().starts_with(magic));
+        if script || output_name.ends_with(".ipxe") { Self::Ipxe } else { Self::Lines }
     }
 
     /// Why `value` can't be printed; `None`: it can.

@@ -13,6 +13,8 @@ use tera::{ErrorKind, Kwargs, State, Tera, TeraResult, Value};
 use crate::context::Context;
 use crate::error::{MenuError, Place};
 use crate::escape::{Language, Refused};
+use crate::labnet;
+use crate::view::{ConfigView, EmptyView};
 
 /// The longest text that a template may become, in bytes; iPXE and pxelinux hold a script in RAM whole.
 pub const MAX_OUTPUT: usize = 64 << 10;
@@ -23,7 +25,7 @@ pub const MAX_TEMPLATE: usize = 256 << 10;
 /// The most numbers that `range` yields. Asking for more is an error.
 pub const MAX_RANGE: usize = 1000;
 
-/// The ending of template files: `lab.ipxe.tera` makes `lab.ipxe`.
+/// The ending of Tera's files: `lab.ipxe.tera` makes `lab.ipxe`.
 pub const TEMPLATE_SUFFIX: &str = ".tera";
 
 const SHIPPED: &[(&str, &str)] = &[
@@ -32,10 +34,16 @@ const SHIPPED: &[(&str, &str)] = &[
     ("nodisk.ipxe.tera", include_str!("../templates/nodisk.ipxe.tera")),
 ];
 
+/// The type of the entities that boot.
+const CLIENT_TYPE: &str = "client";
+
 /// The templates in force: the shipped ones, and before them the site's own. Never changed: an edit makes another.
 pub struct Menus {
     ipxe: Tera,
     lines: Tera,
+    /// The languages of Tera's templates.
+    languages: BTreeMap<String, Language>,
+    labnet: BTreeMap<String, (labnet::Template, Language)>,
 }
 
 impl std::fmt::Debug for Menus {
@@ -46,47 +54,91 @@ impl std::fmt::Debug for Menus {
 
 impl Menus {
     /// The shipped templates, shadowed and joined by the site's own: pairs of a name, as `lab.ipxe.tera`, and a text.
+    /// A name that ends in `.tera` makes a Tera template; any other text is one of Labnet's if its outermost element
+    /// is `<Template>`, and is else left out: not every file beside the templates is one.
     ///
     /// # Errors
-    /// When one is too long, has wrong syntax, or names a filter, function or template that there is not.
+    /// When one is too long, has wrong syntax, or names an element, filter, function or template that there is not.
     pub fn new(site_templates: Vec<(String, String)>) -> Result<Self, MenuError> {
         let mut texts: BTreeMap<String, String> =
             SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         texts.extend(site_templates);
+        texts.retain(|name, text| name.ends_with(TEMPLATE_SUFFIX) || labnet::Template::recognises(text));
         for (template, text) in &texts {
             if text.len() > MAX_TEMPLATE {
                 let template = template.clone();
                 return Err(MenuError::TooLarge { template, size: text.len(), limit: MAX_TEMPLATE });
             }
         }
+        let (tera, labnet): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            texts.into_iter().partition(|(name, _)| name.ends_with(TEMPLATE_SUFFIX));
+        let languages = tera
+            .iter()
+            .map(|(name, text)| {
+                let output_name = name.strip_suffix(TEMPLATE_SUFFIX).unwrap_or(name);
+                (name.clone(), Language::of(output_name, text))
+            })
+            .collect();
         let mut ipxe = Tera::new();
         // Every ending: the check on values is never off.
         ipxe.autoescape_on([""]);
         ipxe.register_function("range", range);
         ipxe.register_filter("safe", unavailable);
-        ipxe.add_raw_templates(texts).map_err(|error| load_error(&error))?;
+        ipxe.add_raw_templates(tera).map_err(|error| load_error(&error))?;
         ipxe.set_escape_fn(Language::Ipxe.escape());
         let mut lines = ipxe.clone();
         lines.set_escape_fn(Language::Lines.escape());
-        Ok(Self { ipxe, lines })
+        let labnet = labnet
+            .into_iter()
+            .map(|(name, text)| {
+                let template = labnet::Template::parse(&name, &text)?;
+                let language = template.language();
+                Ok((name, (template, language)))
+            })
+            .collect::<Result<_, MenuError>>()?;
+        Ok(Self { ipxe, lines, languages, labnet })
     }
 
     /// The templates' names, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.ipxe.get_template_names().collect();
+        names.extend(self.labnet.keys().map(String::as_str));
         names.sort_unstable();
         names
     }
 
-    /// The text of template `name`, with or without its `.tera`, for the client in `context`.
+    /// The text of template `name`, with or without its `.tera`, for the client in `context`, on a site without
+    /// entities.
+    ///
+    /// # Errors
+    /// As [`render_with`](Self::render_with).
+    pub fn render(&self, name: &str, context: &Context) -> Result<String, MenuError> {
+        self.render_with(name, context, &EmptyView)
+    }
+
+    /// The text of template `name`, with or without its `.tera`, for the client in `context`. What it looks up it
+    /// finds in `view`.
     ///
     /// # Errors
     /// When there is no such template, it prints what is not defined or would break out of its line, or the text
     /// becomes longer than [`MAX_OUTPUT`].
-    pub fn render(&self, name: &str, context: &Context) -> Result<String, MenuError> {
+    pub fn render_with(
+        &self,
+        name: &str,
+        context: &Context,
+        view: &dyn ConfigView,
+    ) -> Result<String, MenuError> {
         let template = self.resolve(name)?;
-        let language = Language::of(template.strip_suffix(TEMPLATE_SUFFIX).unwrap_or(template));
+        if let Some((template, language)) = self.labnet.get(template) {
+            let name = context.client.label();
+            return template.expand(labnet::Host { kind: CLIENT_TYPE, name: &name }, view, *language);
+        }
+        self.render_tera(template, context)
+    }
+
+    fn render_tera(&self, template: &str, context: &Context) -> Result<String, MenuError> {
+        let language = self.languages.get(template).copied().unwrap_or(Language::Ipxe);
         let values = tera::Context::from_serialize(context)
             .map_err(|error| self.render_error(&error, template, language, context))?;
         let mut out = Bounded::default();

@@ -4,6 +4,7 @@
 
 mod errors;
 mod golden;
+mod labnet;
 mod lines;
 
 use menus::{BootFacts, ClientFacts, Context, DiskFacts, Menus, Secret, ServerFacts};
