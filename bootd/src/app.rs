@@ -1,1 +1,357 @@
 //! Builds, owns and drains every service.
+//!
+//! The order of the start, each step of which can end it with an error that says what to do:
+//!
+//! 1. The data directory is ours and nobody else's: made, locked.
+//! 2. Database, templates, boot programs and leases are read.
+//! 3. All sockets are bound. Whoever connects from now on waits in the kernel.
+//! 4. Privileges are dropped: no thread exists yet, so there is none that keeps them.
+//! 5. The engine adopts the disks that an earlier process left, and their targets are open again: an operating
+//!    system whose disk was gone for the moment of a restart logs in again and goes on.
+//! 6. The services run, until a signal or the first failure; then all are drained.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use block::Bytes;
+use lvm::{Engine, EngineError};
+use menus::{MenuError, Menus};
+use netboot::{Boots, Interface, Leases, Settings};
+use parking_lot::Mutex;
+use site::{Store, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::boot;
+use crate::config::{Config, EngineKind, ServedInterface, Unknown, show_size};
+use crate::control::{Control, ControlSocket};
+use crate::data::{self, DataDirectory, DataError};
+use crate::events::{self, Events, Recent};
+use crate::machine::Machine;
+use crate::pending::{EmbeddedEngine, SimEngine};
+use crate::privileges;
+use crate::serve::ServiceError;
+use crate::serve::dhcp::Dhcp;
+use crate::serve::files::Files;
+use crate::serve::http::Http;
+use crate::serve::iscsi::{Iscsi, TargetTable};
+use crate::serve::journal::Journal;
+use crate::serve::ra::RouterAdvertiser;
+use crate::serve::tftp::Tftp;
+use crate::state::{Counters, Link, State, unix_millis};
+
+/// How long all services together may take to drain. What is open then is broken off; clients of disks log in
+/// again when bootd is back.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often the interfaces are looked at.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// Why bootd can't start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppError {
+    /// The data directory can't be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The database can't be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A template is wrong.
+    #[error("menus: {0}")]
+    Menus(#[from] MenuError),
+    /// The overlays can't be used.
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    /// A service can't start or had to end.
+    #[error("{0}")]
+    Service(#[from] ServiceError),
+    /// Privileges can't be dropped.
+    #[error("can't drop privileges: {0}; start bootd as root, or by its systemd unit")]
+    Privileges(String),
+    /// An interface is gone.
+    #[error("{0}")]
+    Interface(String),
+    /// A bug.
+    #[error("{service} broke down: {reason}; this is a bug in bootd")]
+    Bug {
+        /// Which service.
+        service: &'static str,
+        /// What the runtime says.
+        reason: String,
+    },
+    /// The system gave no threads or no timers.
+    #[error("can't start the runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it can't start, or when a service had to end.
+pub(crate) fn run(config: Config) -> Result<(), AppError> {
+    let started = unix_millis();
+    let directory = DataDirectory::take(&config)?;
+    let store = Store::open(config.database())?;
+    let site = store.snapshot()?;
+    let menus = Menus::new(data::templates(&config.menus())?)?;
+    let files = Files::find(&config.files(), &config.boot_programs);
+    let (journal, leases) = leases(&config)?;
+    let links: Vec<Link> =
+        config.interfaces.iter().map(|link| served_link(&config, link, files.programs())).collect();
+    let sockets = Sockets::bind(&config, &links, journal)?;
+    privileges::drop_all().map_err(|e| AppError::Privileges(e.to_string()))?;
+
+    let engine = engine(&config)?;
+    let adopted = engine.reap()?;
+    let counters = Arc::new(Counters::default());
+    let (events, told) = Events::new(Arc::clone(&counters));
+    let serves = serves(&config, &links, engine.as_ref(), &files);
+    let state = Arc::new(State {
+        config,
+        links,
+        site: ArcSwap::from_pointee(site),
+        leases: Mutex::new(leases),
+        boots: Mutex::new(Boots::new()),
+        firmwares: Mutex::default(),
+        menus: ArcSwap::from_pointee(menus),
+        files,
+        engine,
+        targets: Arc::new(TargetTable::default()),
+        script_turns: Default::default(),
+        events,
+        counters,
+    });
+    let kept = boot::adopt(&state, &adopted);
+    if kept > 0 {
+        tracing::info!("{kept} disks of an earlier process are served again as they were");
+    }
+    let recent = Arc::new(Recent::default());
+    let control = Control::new(Arc::clone(&state), store, Arc::clone(&recent), serves.clone(), started);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
+    let result = runtime.block_on(async {
+        let log = tokio::spawn(events::consume(told, recent));
+        let result = serve(sockets, state, Arc::new(control), &serves).await;
+        // What was told last is logged before the end; a sender that still lives does not hold that up.
+        let _ = tokio::time::timeout(Duration::from_millis(500), log).await;
+        result
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(directory);
+    result
+}
+
+/// Runs all services until a signal comes or one of them ends, then drains them.
+async fn serve(
+    sockets: Sockets,
+    state: Arc<State>,
+    control: Arc<Control>,
+    serves: &[String],
+) -> Result<(), AppError> {
+    let stop = CancellationToken::new();
+    let mut services = JoinSet::new();
+    sockets.spawn(&mut services, &state, control, &stop);
+    {
+        let (state, stop) = (Arc::clone(&state), stop.clone());
+        services.spawn(async move { ("interfaces", watch(&state, stop).await) });
+    }
+    drop(state);
+    serves.iter().for_each(|line| tracing::info!("serving {line}"));
+    data::notify("READY=1");
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Runtime)?;
+    let mut result = tokio::select! {
+        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
+        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
+        Some(ended) = services.join_next() => Err(early_end(ended)),
+    };
+    data::notify("STOPPING=1");
+    stop.cancel();
+    let drained = async {
+        while let Some(ended) = services.join_next().await {
+            if let Ok((_, Err(e))) = ended {
+                // The first failure is the cause; what follows from it is only logged.
+                tracing::error!("{e}");
+                if result.is_ok() {
+                    result = Err(e);
+                }
+            }
+        }
+    };
+    tokio::select! {
+        drained = tokio::time::timeout(DRAIN, drained) => if drained.is_err() {
+            tracing::warn!("connections that were open after {} s were broken off", DRAIN.as_secs());
+        },
+        _ = terminate.recv() => tracing::warn!("SIGTERM again: not waiting for open connections"),
+        _ = interrupt.recv() => tracing::warn!("SIGINT again: not waiting for open connections"),
+    }
+    services.shutdown().await;
+    if result.is_ok() {
+        tracing::info!("stopped");
+    }
+    result
+}
+
+type Ended = (&'static str, Result<(), AppError>);
+
+/// What it means that a service ended although nothing stopped it.
+fn early_end(ended: Result<Ended, tokio::task::JoinError>) -> AppError {
+    match ended {
+        Ok((_, Err(e))) => e,
+        Ok((service, Ok(()))) => AppError::Bug { service, reason: "it ended by itself".into() },
+        Err(e) => AppError::Bug { service: "a service", reason: e.to_string() },
+    }
+}
+
+/// Every socket, bound.
+struct Sockets {
+    dhcp: Option<Dhcp>,
+    tftp: Option<Tftp>,
+    http: Http,
+    iscsi: Iscsi,
+    advertiser: Option<RouterAdvertiser>,
+    control: ControlSocket,
+}
+
+impl Sockets {
+    fn bind(config: &Config, links: &[Link], journal: Journal) -> Result<Self, ServiceError> {
+        Ok(Self {
+            dhcp: config.dhcp.enabled.then(|| Dhcp::bind(links, journal)).transpose()?,
+            tftp: config.tftp.then(|| Tftp::bind(links)).transpose()?,
+            http: Http::bind(links, config.http_port)?,
+            iscsi: Iscsi::bind(links, config.iscsi_port)?,
+            advertiser: config.router_advertisement.then(|| RouterAdvertiser::bind(links)).transpose()?,
+            control: ControlSocket::bind(config)?,
+        })
+    }
+
+    fn spawn(
+        self,
+        services: &mut JoinSet<Ended>,
+        state: &Arc<State>,
+        control: Arc<Control>,
+        stop: &CancellationToken,
+    ) {
+        macro_rules! spawn {
+            ($name:literal, $service:expr, $shared:expr) => {{
+                let running = $service.run($shared, stop.clone());
+                services.spawn(async move { ($name, running.await.map_err(AppError::from)) });
+            }};
+        }
+        if let Some(dhcp) = self.dhcp {
+            spawn!("dhcp", dhcp, Arc::clone(state));
+        }
+        if let Some(tftp) = self.tftp {
+            spawn!("tftp", tftp, Arc::clone(state));
+        }
+        if let Some(advertiser) = self.advertiser {
+            spawn!("ra", advertiser, Arc::clone(state));
+        }
+        spawn!("http", self.http, Arc::clone(state));
+        spawn!("iscsi", self.iscsi, Arc::clone(state));
+        spawn!("control", self.control, control);
+    }
+}
+
+/// Ends with an error when an interface that is served is gone, or has another address: every socket on it is dead
+/// then, and a daemon that runs on in silence helps nobody.
+async fn watch(state: &State, stop: CancellationToken) -> Result<(), AppError> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(WATCH) => {}
+        }
+        let machine = Machine::look();
+        for link in &state.links {
+            let Interface { name, address, .. } = &link.interface;
+            let now = machine.interfaces.get(name).filter(|now| now.index == link.index);
+            let lost = match now {
+                None => format!("interface {name} is gone; start bootd again when it is back"),
+                Some(now) if !now.addresses.iter().any(|(one, _)| one == address) => format!(
+                    "interface {name} has lost its address {address}; give it back, or start bootd again with the new one"
+                ),
+                Some(_) => continue,
+            };
+            return Err(AppError::Interface(lost));
+        }
+    }
+}
+
+/// The interface with the settings that hold on it.
+fn served_link(config: &Config, served: &ServedInterface, programs: Vec<String>) -> Link {
+    Link {
+        interface: Interface {
+            name: served.name.clone(),
+            address: served.address,
+            prefix_len: served.prefix_len,
+        },
+        index: served.index,
+        mac: served.mac,
+        settings: Settings {
+            server_name: config.server.clone(),
+            http_port: config.http_port,
+            pool: served.pool,
+            router: config.dhcp.router,
+            dns: config.dhcp.dns.clone(),
+            domain: Some(config.domain.clone()),
+            lease_time: u32::try_from(config.dhcp.lease.as_secs()).unwrap_or(u32::MAX),
+            unknown: match config.dhcp.unknown {
+                Unknown::Lease => netboot::Unknown::Lease,
+                Unknown::Ignore => netboot::Unknown::Ignore,
+            },
+            programs,
+            ..Settings::default()
+        },
+    }
+}
+
+fn leases(config: &Config) -> Result<(Journal, Leases), DataError> {
+    let path = config.leases();
+    let (journal, replayed) =
+        Journal::open(&path).map_err(|e| DataError::file(&path, "can't read or replace the leases", e))?;
+    // One torn line is a crash's, and no news.
+    if replayed.unreadable > 1 {
+        tracing::warn!("{}: {} lines made no sense and were left out", path.display(), replayed.unreadable);
+    }
+    Ok((journal, replayed.leases))
+}
+
+fn engine(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(match config.engine {
+        EngineKind::Embedded => {
+            Arc::new(EmbeddedEngine::open(&config.overlay_directory, Bytes(config.cache_size.0))?)
+        }
+        EngineKind::Sim => Arc::new(SimEngine::new()),
+    })
+}
+
+/// What is served where, for people: one line each.
+fn serves(config: &Config, links: &[Link], engine: &dyn Engine, files: &Files) -> Vec<String> {
+    let mut lines = Vec::new();
+    for link in links {
+        let Interface { name, address, prefix_len } = &link.interface;
+        if config.dhcp.enabled {
+            let pool = link.settings.pool.map_or_else(|| "no pool".to_owned(), |pool| format!("pool {pool}"));
+            lines.push(format!("DHCP on {name} ({address}/{prefix_len}), {pool}"));
+        }
+        if config.tftp {
+            lines.push(format!("TFTP on {address}:69, {} boot programs", files.programs().len()));
+        }
+        lines.push(format!("HTTP on {address}:{}", config.http_port));
+        lines.push(format!("iSCSI on {address}:{}", config.iscsi_port));
+        if config.router_advertisement {
+            lines.push(format!("IPv6 router advertisements of no router on {name}"));
+        }
+    }
+    lines.push(format!("disks by the {} engine, cache {}", engine.name(), show_size(config.cache_size.0)));
+    lines.push(format!("commands on {}", shown(&config.socket())));
+    lines
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,1 +1,357 @@
-//! What happens when a client asks for its boot script: its disk is made, then the script.
+//! What happens when a client asks for its boot script: the boot gets its epoch, the disk is made, the target is
+//! opened to this client alone, and the script says how to log in.
+//!
+//! Only this road makes or resets a disk. A forged DISCOVER can't, a log-in can't, a HEAD request can't: see
+//! `docs/booting.md`.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use block::Bytes;
+use lvm::{Attached, Disk, DiskRequest, EngineError, names};
+use menus::{BootFacts, ClientFacts, Context, DiskFacts, MenuError, Secret, ServerFacts};
+use netboot::{Asker, BootPlan, Firmware, Stage, StepKind, plan, script_url};
+use serde::{Deserialize, Serialize};
+use site::{Client, Image, MacAddr};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::config::Config;
+use crate::events::Event;
+use crate::state::{Link, State, unix_millis};
+
+/// The template of clients that name none.
+pub(crate) const DEFAULT_TEMPLATE: &str = "default.ipxe";
+
+/// The template of what signed boot programs run first.
+const AUTOEXEC_TEMPLATE: &str = "autoexec.ipxe";
+
+/// The template of clients that get no disk.
+const NO_DISK_TEMPLATE: &str = "nodisk.ipxe";
+
+/// How long a script may take to render. A template that takes longer is a mistake; its client gets an error.
+const RENDER_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How many scripts may be rendered at once. Further ones wait, and their waiting counts to the deadline; so
+/// templates that never end keep this many threads busy at most.
+static RENDERERS: Semaphore = Semaphore::const_new(8);
+
+/// The logical unit that every target has its disk at.
+pub(crate) const LUN: u64 = 0;
+
+/// Characters of a CHAP secret. 62 letters and digits each: 95 bits, more than RFC 7143 asks for (96 bits or so of
+/// "random"), and what every initiator and the iBFT's 16 bytes take.
+const SECRET_LEN: usize = 16;
+
+/// Who may log in to one boot's disk, and how. Kept by the engine beside the overlay (as its note), so that a
+/// daemon that was restarted takes the same sessions back.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Login {
+    /// The client's network card: whose timeline the sessions belong to.
+    pub(crate) mac: MacAddr,
+    /// Which boot.
+    pub(crate) epoch: u64,
+    /// The target's name.
+    pub(crate) target: String,
+    /// The only initiator that may log in.
+    pub(crate) initiator: String,
+    /// The CHAP account's name.
+    pub(crate) user: String,
+    /// Its secret.
+    pub(crate) secret: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("target", &self.target).field("secret", &"***").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no script. The text is for the client's screen and the log; it holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScriptError {
+    /// The site does not know the machine.
+    #[error("{0} is no client")]
+    UnknownClient(MacAddr),
+    /// The template is wrong, or says what is not there.
+    #[error("the boot script can't be rendered: {0}")]
+    Menu(#[from] MenuError),
+    /// The template takes too long.
+    #[error("the boot script took longer than {} s to render", RENDER_DEADLINE.as_secs())]
+    TooSlow,
+    /// The names of the client, the image and the site are too long together.
+    #[error("{0}")]
+    Name(#[from] names::NameError),
+    /// The disk can't be made.
+    #[error("the disk can't be made: {0}")]
+    Disk(#[from] EngineError),
+    /// A bug, or a machine without randomness.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl From<JoinError> for ScriptError {
+    fn from(error: JoinError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+/// The boot script of the client `mac`, which asked from `peer` by `link` and was admitted there; its disk has
+/// been made when it returns. A client that may not boot gets a script that says why on its screen.
+///
+/// # Errors
+/// When there can be no script. It has been put in the timeline, logged and counted; a disk of an earlier boot
+/// goes on.
+pub(crate) async fn script(
+    state: &Arc<State>,
+    link: &Link,
+    mac: MacAddr,
+    peer: Ipv4Addr,
+) -> Result<String, ScriptError> {
+    // One at a time for each client, so that the later epoch's disk is the one that stays.
+    let _turn = state.script_turns.of(mac).lock().await;
+    let site = state.site.load_full();
+    let firmware = state.firmwares.lock().get(&mac).copied();
+    let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, &site, &link.settings);
+    let Some(client) = plan.client.clone() else {
+        state.counters.scripts_failed.inc();
+        return Err(ScriptError::UnknownClient(mac));
+    };
+    let Some(image) = plan.image.clone() else {
+        let facts = context(&state.config, link, &client, peer, firmware, &plan, None);
+        return render(state, NO_DISK_TEMPLATE.to_owned(), facts).await;
+    };
+    let epoch = state.boots.lock().on_script(mac, unix_millis());
+    let made = make(state, link, &client, &image, &plan, epoch, peer, firmware).await;
+    match &made {
+        Ok(_) => {
+            state.counters.scripts_rendered.inc();
+            state.tell(mac, format!("boot script sent to {peer}, fresh disk of {} made", image.name));
+        }
+        Err(e) => {
+            state.counters.scripts_failed.inc();
+            state.step_at(mac, epoch, StepKind::Failed, &e.to_string());
+            state.events.emit(Event::Trouble { service: "boot", what: format!("{}: {e}", client.name) });
+        }
+    }
+    made
+}
+
+/// What a boot program that looks for `autoexec.ipxe` gets: the way to its boot script. Makes no disk.
+///
+/// # Errors
+/// When the machine is no client, or the template is wrong.
+pub(crate) async fn autoexec(
+    state: &Arc<State>,
+    link: &Link,
+    mac: MacAddr,
+    peer: Ipv4Addr,
+) -> Result<String, ScriptError> {
+    let site = state.site.load_full();
+    let firmware = state.firmwares.lock().get(&mac).copied();
+    let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, &site, &link.settings);
+    let client = plan.client.clone().ok_or(ScriptError::UnknownClient(mac))?;
+    let template = if plan.may_boot() { AUTOEXEC_TEMPLATE } else { NO_DISK_TEMPLATE };
+    let facts = context(&state.config, link, &client, peer, firmware, &plan, None);
+    render(state, template.to_owned(), facts).await
+}
+
+/// Renders the script, then makes the disk that it speaks of: a template that is wrong resets nothing.
+#[allow(clippy::too_many_arguments)]
+async fn make(
+    state: &Arc<State>,
+    link: &Link,
+    client: &Client,
+    image: &Image,
+    plan: &BootPlan,
+    epoch: u64,
+    peer: Ipv4Addr,
+    firmware: Option<Firmware>,
+) -> Result<String, ScriptError> {
+    let config = &state.config;
+    let login = Login {
+        mac: client.mac,
+        epoch,
+        target: names::target_iqn(&config.names, &image.name, &client.name, epoch)?,
+        initiator: names::initiator_iqn(&config.names, &client.name)?,
+        user: names::initiator_iqn(&config.names, &client.name)?,
+        secret: random_secret()?,
+    };
+    let disk = disk_facts(config, link, &login, peer);
+    let facts = context(config, link, client, peer, firmware, plan, Some(disk));
+    let template = client.menu.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
+    let text = render(state, template, facts).await?;
+    let request = disk_request(config, client, image, &login)?;
+    let engine = Arc::clone(&state.engine);
+    let attached = spawn_blocking(move || engine.attach(request)).await??;
+    let (Attached::Made(disk) | Attached::Already(disk)) = attached;
+    state.targets.export(&login, &disk);
+    Ok(text)
+}
+
+/// What the engine is asked for.
+fn disk_request(
+    config: &Config,
+    client: &Client,
+    image: &Image,
+    login: &Login,
+) -> Result<DiskRequest, ScriptError> {
+    Ok(DiskRequest {
+        client: client.name.to_string(),
+        epoch: login.epoch,
+        image: image.name.to_string(),
+        version: image.version.to_string(),
+        path: image.path.clone(),
+        overlay_limit: overlay_limit(config, client),
+        note: serde_json::to_string(login).map_err(|e| ScriptError::Internal(e.to_string()))?,
+    })
+}
+
+/// How much the client may write.
+pub(crate) fn overlay_limit(config: &Config, client: &Client) -> Bytes {
+    client.overlay_limit.map_or(config.overlay_limit, Bytes)
+}
+
+/// Opens the targets of the disks that the engine took over from an earlier process, and says which clients' boots
+/// go on. A disk whose note makes no sense stays closed until its client boots again.
+pub(crate) fn adopt(state: &State, disks: &[Disk]) -> usize {
+    let mut adopted = 0;
+    for disk in disks {
+        match serde_json::from_str::<Login>(&disk.request.note) {
+            Ok(login) => {
+                state.boots.lock().adopt(login.mac, login.epoch, unix_millis());
+                state.targets.export(&login, disk);
+                adopted += 1;
+            }
+            Err(e) => {
+                let what = format!(
+                    "the disk of {} was kept, but not who may log in to it ({e}): the client must boot again",
+                    disk.request.client
+                );
+                state.events.emit(Event::Trouble { service: "boot", what });
+            }
+        }
+    }
+    adopted
+}
+
+/// What a template may say.
+pub(crate) fn context(
+    config: &Config,
+    link: &Link,
+    client: &Client,
+    peer: Ipv4Addr,
+    firmware: Option<Firmware>,
+    plan: &BootPlan,
+    disk: Option<DiskFacts>,
+) -> Context {
+    let (firmware_name, arch) = match firmware {
+        None | Some(Firmware::Bios) => ("bios", "x86_64"),
+        Some(Firmware::UefiX64) => ("uefi", "x86_64"),
+        Some(Firmware::UefiIa32) => ("uefi", "i386"),
+        Some(Firmware::UefiArm32) => ("uefi", "arm32"),
+        Some(Firmware::UefiArm64 | Firmware::RaspberryPi) => ("uefi", "arm64"),
+        Some(Firmware::Unknown(_)) => ("uefi", "unknown"),
+    };
+    let asker = Asker::supposed(client.mac, Stage::Ipxe, firmware);
+    Context {
+        client: ClientFacts {
+            name: Some(client.name.clone()),
+            mac: client.mac,
+            address: Some(peer),
+            image: client.image.clone(),
+        },
+        server: ServerFacts {
+            name: config.server.clone(),
+            address: link.interface.address,
+            http_port: config.http_port,
+        },
+        boot: BootFacts {
+            firmware: firmware_name.to_owned(),
+            arch: arch.to_owned(),
+            script_url: plan.may_boot().then(|| script_url(&asker, &link.interface, &link.settings)),
+            disk,
+        },
+        why: plan.why.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// What a template may say of the disk.
+pub(crate) fn disk_facts(config: &Config, link: &Link, login: &Login, peer: Ipv4Addr) -> DiskFacts {
+    DiskFacts {
+        epoch: login.epoch,
+        portal: link.interface.address,
+        port: config.iscsi_port,
+        target: login.target.clone(),
+        initiator: login.initiator.clone(),
+        user: login.user.clone(),
+        secret: Secret::new(login.secret.clone()),
+        lun: LUN,
+        on_link: link.interface.contains(peer),
+    }
+}
+
+/// Renders where it holds up nobody, and not for ever.
+pub(crate) async fn render(
+    state: &Arc<State>,
+    template: String,
+    context: Context,
+) -> Result<String, ScriptError> {
+    let menus = state.menus.load_full();
+    let work = async move {
+        let permit = RENDERERS.acquire().await.map_err(|e| ScriptError::Internal(e.to_string()))?;
+        let rendered = spawn_blocking(move || {
+            let _until_done = permit;
+            menus.render(&template, &context)
+        });
+        Ok(rendered.await??)
+    };
+    tokio::time::timeout(RENDER_DEADLINE, work).await.unwrap_or(Err(ScriptError::TooSlow))
+}
+
+/// A CHAP secret that nobody can guess.
+fn random_secret() -> Result<String, ScriptError> {
+    const ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    let mut secret = String::with_capacity(SECRET_LEN);
+    while secret.len() < SECRET_LEN {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| ScriptError::Internal(e.to_string()))?;
+        // Of 64 values the 62 that are there, each as likely as the others.
+        let letters = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
+        secret.extend(letters.take(SECRET_LEN - secret.len()).map(|letter| char::from(*letter)));
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_letters_and_digits_and_never_the_same() {
+        let secrets: HashSet<String> = (0..1000).map(|_| random_secret().unwrap()).collect();
+        assert_eq!(secrets.len(), 1000);
+        let letters: HashSet<char> = secrets.iter().flat_map(|s| s.chars()).collect();
+        assert_eq!(letters.len(), 62, "all of the alphabet is used");
+        assert!(
+            secrets.iter().all(|s| s.len() == SECRET_LEN && s.chars().all(|c| c.is_ascii_alphanumeric()))
+        );
+    }
+
+    #[test]
+    fn a_login_never_shows_its_secret() {
+        let login = Login {
+            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+            epoch: 1,
+            target: "iqn.t".into(),
+            initiator: "iqn.i".into(),
+            user: "iqn.i".into(),
+            secret: "hunter2hunter2hu".into(),
+        };
+        assert!(!format!("{login:?}").contains("hunter2"));
+    }
+}

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::Serialize;
-use site::{ClientName, MacAddr};
+use site::MacAddr;
 use tokio::sync::mpsc;
 
+use crate::control::api::LoggedEvent;
 use crate::state::{Counters, unix_millis};
 
 /// How many events may wait for the log. Further ones are dropped and counted in `events_lost`: a flood of bad
@@ -33,11 +33,9 @@ pub(crate) const QUIET_KEYS: usize = 256;
 pub(crate) enum Event {
     /// A client's boot took a step (its timeline has it too).
     Step {
-        /// Who.
-        client: ClientName,
-        /// Which boot.
-        epoch: u64,
-        /// Which step, in a few words, and what of it: `offer 10.0.0.7, undionly.kpxe`.
+        /// The client's name, or the machine's MAC address.
+        who: String,
+        /// Which step, and what of it.
         what: String,
     },
     /// A machine asked that is no client.
@@ -95,7 +93,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Step { client, epoch, what } => write!(f, "{client}: {what} (boot {epoch:x})"),
+            Self::Step { who, what } => write!(f, "{who}: {what}"),
             Self::UnknownClient { mac, interface } => write!(
                 f,
                 "unknown client {mac} on {interface}: to let it boot, type: bootd client add NAME --mac {mac} --image IMAGE"
@@ -130,22 +128,13 @@ impl Events {
     }
 }
 
-/// An event as it was logged.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Logged {
-    /// When, in milliseconds since 1970.
-    pub(crate) at: u64,
-    /// What, as in the log.
-    pub(crate) text: String,
-}
-
 /// The latest events that were logged.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<VecDeque<Logged>>);
+pub(crate) struct Recent(Mutex<VecDeque<LoggedEvent>>);
 
 impl Recent {
     /// All of them, oldest first.
-    pub(crate) fn all(&self) -> Vec<Logged> {
+    pub(crate) fn all(&self) -> Vec<LoggedEvent> {
         self.0.lock().iter().cloned().collect()
     }
 
@@ -154,7 +143,7 @@ impl Recent {
         if all.len() == RECENT {
             all.pop_front();
         }
-        all.push_back(Logged { at: unix_millis(), text });
+        all.push_back(LoggedEvent { at: unix_millis(), text });
     }
 }
 

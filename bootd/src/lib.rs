@@ -6,11 +6,15 @@
 
 mod app;
 mod boot;
+mod check;
 mod cli;
 mod config;
 mod control;
+mod data;
 mod events;
 mod machine;
+mod pending;
+mod privileges;
 mod serve;
 mod state;
 mod sys;

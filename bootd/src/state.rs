@@ -1,35 +1,21 @@
 //! What the services share. They never call each other: they meet in this state only.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use lvm::Engine;
+use menus::Menus;
+use netboot::{Boots, DhcpEvent, Firmware, Interface, Leases, Settings, StepKind};
 use parking_lot::Mutex;
-use site::Site;
+use site::{MacAddr, Site};
 
 use crate::config::Config;
-use crate::events::Events;
+use crate::events::{Event, Events};
+use crate::serve::files::Files;
 use crate::serve::iscsi::TargetTable;
-
-/// The placeholders of types whose crates are still being written.
-pub(crate) mod pending {
-    /// `netboot::Leases`
-    pub(crate) struct Leases;
-    /// `netboot::Boots`
-    pub(crate) struct Boots;
-    /// `netboot::Settings`
-    #[derive(Debug)]
-    pub(crate) struct Settings;
-    /// `netboot::Interface`
-    #[derive(Debug)]
-    pub(crate) struct Interface;
-    /// `menus::Menus`
-    pub(crate) struct Menus;
-}
-use pending::{Boots, Interface, Leases, Menus, Settings};
 
 /// Everything that the services share. Locks are held for look-ups and small edits only, never across I/O or an
 /// `await`, and never two at a time.
@@ -44,12 +30,18 @@ pub(crate) struct State {
     pub(crate) leases: Mutex<Leases>,
     /// Each client's boots and their timelines.
     pub(crate) boots: Mutex<Boots>,
+    /// Which firmware the clients last said that they have.
+    pub(crate) firmwares: Mutex<HashMap<MacAddr, Firmware>>,
     /// The templates of boot scripts.
     pub(crate) menus: ArcSwap<Menus>,
+    /// The files that clients may fetch.
+    pub(crate) files: Files,
     /// The maker of clients' disks. Calls may block: use `spawn_blocking`.
     pub(crate) engine: Arc<dyn Engine>,
     /// The disks that may be logged in to.
     pub(crate) targets: Arc<TargetTable>,
+    /// Lets one script be made at a time for each client.
+    pub(crate) script_turns: Turns,
     /// Where facts are told.
     pub(crate) events: Events,
     /// How often what happened.
@@ -67,6 +59,89 @@ pub(crate) struct Link {
     pub(crate) mac: [u8; 6],
     /// The settings that hold on it; the pool differs from interface to interface.
     pub(crate) settings: Settings,
+}
+
+impl State {
+    /// Puts a DHCP exchange into the timeline of its machine, and tells whoever runs the site of machines that it
+    /// does not know.
+    pub(crate) fn on_dhcp(&self, link: &Link, event: &DhcpEvent) {
+        let mac = event.asker.mac;
+        if event.plan.client.is_none() {
+            let interface = link.interface.name.clone();
+            self.events.emit(Event::UnknownClient { mac, interface });
+            return;
+        }
+        // Clients only: the table can't outgrow the site.
+        if let Some(firmware) = event.asker.firmware {
+            self.firmwares.lock().insert(mac, firmware);
+        }
+        self.boots.lock().on_dhcp(event, unix_millis());
+        if event.asker.stage != netboot::Stage::Other {
+            self.tell(mac, format!("DHCP from {}: {}", event.asker.stage, event.decision));
+        }
+    }
+
+    /// Notes a step of the boot that the machine is in.
+    pub(crate) fn step(&self, mac: MacAddr, kind: StepKind, detail: &str) {
+        let text = format!("{}{}{detail}", step_name(&kind), if detail.is_empty() { "" } else { ": " });
+        if self.boots.lock().record(mac, kind, detail, unix_millis()) {
+            self.tell(mac, text);
+        }
+    }
+
+    /// Notes a step of the machine's boot with that epoch.
+    pub(crate) fn step_at(&self, mac: MacAddr, epoch: u64, kind: StepKind, detail: &str) {
+        let text = format!("{}{}{detail}", step_name(&kind), if detail.is_empty() { "" } else { ": " });
+        if self.boots.lock().record_at(mac, epoch, kind, detail, unix_millis()) {
+            self.tell(mac, text);
+        }
+    }
+
+    /// Tells the log what a machine does, by its client's name if it has one.
+    pub(crate) fn tell(&self, mac: MacAddr, what: String) {
+        let site = self.site.load();
+        let who = site.client_by_mac(mac).map_or_else(|| mac.to_string(), |client| client.name.to_string());
+        self.events.emit(Event::Step { who, what });
+    }
+}
+
+/// Locks that many clients share: enough of them that clients seldom wait for each other, and never more.
+#[derive(Debug)]
+pub(crate) struct Turns([tokio::sync::Mutex<()>; 64]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| tokio::sync::Mutex::new(())))
+    }
+}
+
+impl Turns {
+    /// The lock of that machine.
+    pub(crate) fn of(&self, mac: MacAddr) -> &tokio::sync::Mutex<()> {
+        let [.., last] = mac.octets();
+        &self.0[usize::from(last & 63)]
+    }
+}
+
+/// A step in a word or two, for people.
+pub(crate) fn step_name(kind: &StepKind) -> String {
+    match kind {
+        StepKind::Discover => "asks for an address".to_owned(),
+        StepKind::Offer => "offered".to_owned(),
+        StepKind::Ack => "address".to_owned(),
+        StepKind::Nak => "address refused".to_owned(),
+        StepKind::Silence => "not answered".to_owned(),
+        StepKind::TftpFile { path, bytes } => format!("TFTP {path}, {bytes} bytes"),
+        StepKind::HttpFile { path, bytes } => format!("HTTP {path}, {bytes} bytes"),
+        StepKind::Script => "boot script and fresh disk".to_owned(),
+        StepKind::Login(1) => "log-in 1 to its disk".to_owned(),
+        StepKind::Login(number) => format!("log-in {number} to its disk"),
+        StepKind::FirstWrite => "first write to its disk".to_owned(),
+        StepKind::Logout => "log-out from its disk".to_owned(),
+        StepKind::Adopted => "disk kept over a restart of bootd".to_owned(),
+        StepKind::Failed => "failed".to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 /// Seconds since 1970: the clock of leases.
@@ -112,8 +187,8 @@ macro_rules! counters {
 
         impl Counters {
             /// Every counter with its name.
-            pub(crate) fn all(&self) -> HashMap<&'static str, u64> {
-                HashMap::from([$((stringify!($name), self.$name.get()),)*])
+            pub(crate) fn all(&self) -> BTreeMap<String, u64> {
+                BTreeMap::from([$((stringify!($name).to_owned(), self.$name.get()),)*])
             }
         }
     };
@@ -124,12 +199,16 @@ counters! {
     dhcp_received,
     /// DHCP datagrams that were no DHCP.
     dhcp_malformed,
+    /// DHCP requests dropped because their sender sent too many.
+    dhcp_dropped,
     /// DHCP replies that were sent.
     dhcp_sent,
     /// TFTP requests that came.
     tftp_requests,
     /// TFTP datagrams that were no request, or broken.
     tftp_malformed,
+    /// TFTP requests dropped because their sender sent too many.
+    tftp_dropped,
     /// TFTP requests that were refused because too many transfers were running.
     tftp_refused,
     /// TFTP transfers that ended well.
@@ -138,6 +217,8 @@ counters! {
     tftp_failed,
     /// HTTP requests that came.
     http_requests,
+    /// HTTP requests that were no HTTP.
+    http_malformed,
     /// HTTP connections refused because too many were open.
     http_refused,
     /// Boot scripts rendered.

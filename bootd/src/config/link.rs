@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use netboot::PoolRange;
+
 /// The most addresses a default pool has. A larger subnet's pool is its last this many.
 const LARGEST_DEFAULT_POOL: u32 = 65_536;
 
@@ -18,8 +20,8 @@ pub(crate) struct ServedInterface {
     pub(crate) address: Ipv4Addr,
     /// How many bits of it are the subnet's.
     pub(crate) prefix_len: u8,
-    /// The first and last address for machines whose entry names none; `None`: there are none.
-    pub(crate) pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Addresses for machines whose entry names none; `None`: there are none.
+    pub(crate) pool: Option<PoolRange>,
 }
 
 impl ServedInterface {
@@ -37,7 +39,7 @@ impl ServedInterface {
     }
 
     /// The upper half of the subnet. Where our own address lies in it, the larger part on one side of it.
-    pub(super) fn default_pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    pub(super) fn default_pool(&self) -> Option<PoolRange> {
         let (first, last) = self.hosts()?;
         let (first, last, own) = (first.to_bits(), last.to_bits(), self.address.to_bits());
         let mut from = first + (last - first).div_ceil(2);
@@ -49,7 +51,7 @@ impl ServedInterface {
             return None;
         }
         from = from.max(to.saturating_sub(LARGEST_DEFAULT_POOL - 1));
-        Some((from.into(), to.into()))
+        PoolRange::new(from.into(), to.into()).ok()
     }
 }
 
@@ -75,7 +77,8 @@ mod tests {
             ([10, 0, 0, 1], 8, Some(([10, 254, 255, 255], [10, 255, 255, 254]))),
         ] {
             let pool = pool.map(|(a, b): ([u8; 4], [u8; 4])| (a.into(), b.into()));
-            assert_eq!(link(address, prefix).default_pool(), pool, "{address:?}/{prefix}");
+            let made = link(address, prefix).default_pool().map(|pool| (pool.first(), pool.last()));
+            assert_eq!(made, pool, "{address:?}/{prefix}");
         }
     }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use block::Bytes;
+use lvm::names::{NameError, SiteNames};
+use netboot::PoolRange;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
@@ -27,8 +29,8 @@ const LEAST_CACHE: u64 = 16 << 20;
 const DEFAULT_CACHE_PERCENT: u64 = 25;
 const LARGEST_DEFAULT_CACHE: u64 = 64 << 30;
 
-/// The least a client may be allowed to write, in bytes: less does not see an operating system to its log-in.
-const LEAST_OVERLAY: u64 = 16 << 20;
+/// The least a client may be allowed to write, in bytes: the site's own rule for a client's entry.
+const LEAST_OVERLAY: u64 = 1 << 20;
 
 /// What a client may write when nothing is said, in bytes.
 const DEFAULT_OVERLAY: u64 = 20 << 30;
@@ -39,9 +41,6 @@ const LEASES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_se
 /// Where Debian, Fedora, Arch and a build by hand put boot programs.
 const BOOT_PROGRAMS: [&str; 4] =
     ["/usr/lib/ipxe", "/usr/share/ipxe", "/usr/share/ipxe/x86_64", "/usr/local/share/ipxe"];
-
-/// The longest domain: with the longest server, image and client names the target name must fit in 223 bytes.
-const LONGEST_DOMAIN: usize = 63;
 
 /// The file as read: what everything else is checked against.
 struct Source {
@@ -159,11 +158,12 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
         let wire = &source.wire;
         let data = source.data(flags)?;
         let (http_port, iscsi_port) = ports(source)?;
+        let (server, domain) = (server(source, machine)?, domain(source)?);
         Ok(Self {
             interfaces: interfaces(source, flags, machine)?,
-            server: server(source, machine)?,
-            domain: domain(source)?,
-            iqn_date: iqn_date(source)?,
+            names: names(source, &server, &domain)?,
+            server,
+            domain,
             router_advertisement: wire.router_advertisement.unwrap_or(true),
             boot_programs: boot_programs(source)?,
             log: log(source, flags)?,
@@ -277,7 +277,9 @@ fn pool(source: &Source, interfaces: &mut [ServedInterface]) -> Result<(), Confi
         let what = format!("the pool holds this server's own address {}", link.address);
         return Err(source.wrong(pool, what, "end the pool before it, or begin behind it"));
     }
-    link.pool = Some((first, last));
+    let range =
+        PoolRange::new(first, last).map_err(|e| source.wrong(pool, e.to_string(), "choose a smaller one"))?;
+    link.pool = Some(range);
     Ok(())
 }
 
@@ -305,28 +307,29 @@ fn server(source: &Source, machine: &Machine) -> Result<String, ConfigError> {
 fn domain(source: &Source) -> Result<String, ConfigError> {
     let Some(domain) = &source.wire.domain else { return Ok("lab.internal".into()) };
     let text = domain.get_ref();
-    if text.len() <= LONGEST_DOMAIN && text.split('.').all(is_label) {
+    if text.split('.').all(is_label) {
         return Ok(text.clone());
     }
-    let what = format!("{text:?} is no domain");
-    let remedy = format!(
-        "write labels of a-z, 0-9 and \"-\" with dots between, {LONGEST_DOMAIN} characters at most, for example: domain = \"lab.example.org\""
-    );
-    Err(source.wrong(domain, what, remedy))
+    let remedy =
+        "write labels of a-z, 0-9 and \"-\" with dots between, for example: domain = \"lab.example.org\"";
+    Err(source.wrong(domain, format!("{text:?} is no domain"), remedy))
 }
 
-fn iqn_date(source: &Source) -> Result<String, ConfigError> {
-    let Some(date) = &source.wire.iqn_date else { return Ok("2026-01".into()) };
-    let text = date.get_ref();
-    let good = text.split_once('-').is_some_and(|(year, month)| {
-        let digits = |s: &str, n| s.len() == n && s.bytes().all(|c| c.is_ascii_digit());
-        digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month)
-    });
-    if good {
-        return Ok(text.clone());
-    }
-    let what = format!("{text:?} is no year and month");
-    Err(source.wrong(date, what, "write a month in which the domain was yours: iqn_date = \"2026-01\""))
+fn names(source: &Source, server: &str, domain: &str) -> Result<SiteNames, ConfigError> {
+    let date = source.wire.iqn_date.as_ref();
+    let text = date.map_or("2026-01", |date| date.get_ref().as_str());
+    SiteNames::new(text, domain, server).map_err(|e| match (e, date) {
+        (NameError::Form { .. }, Some(date)) => {
+            let remedy = "write a month in which the domain was yours: iqn_date = \"2026-01\"";
+            source.wrong(date, format!("{text:?} is no year and month"), remedy)
+        }
+        (e, _) => match source.wire.domain.as_ref().or(source.wire.server.as_ref()) {
+            Some(name) => source.wrong(name, e.to_string(), "set a shorter one of the two"),
+            None => {
+                ConfigError::elsewhere("server", e.to_string(), "set it in the file: server = \"appserver1\"")
+            }
+        },
+    })
 }
 
 fn boot_programs(source: &Source) -> Result<Vec<PathBuf>, ConfigError> {

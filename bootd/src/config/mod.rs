@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use block::Bytes;
+use lvm::names::SiteNames;
 
 mod amounts;
 mod error;
@@ -49,12 +50,12 @@ pub(crate) struct Config {
     pub(crate) interfaces: Vec<ServedInterface>,
     /// Where everything is kept that outlives the process.
     pub(crate) data: PathBuf,
-    /// This server's name: one DNS label, also in the target names.
+    /// This server's name: one DNS label.
     pub(crate) server: String,
-    /// The site's domain, for DHCP option 15 and, reversed, in the target names.
+    /// The site's domain, that clients are told of.
     pub(crate) domain: String,
-    /// The `YYYY-MM` in the target names: a month in which the domain was the site's.
-    pub(crate) iqn_date: String,
+    /// What the names of all targets and initiators have in common.
+    pub(crate) names: SiteNames,
     /// Whether clients are told at once that there is no IPv6 router to wait for.
     pub(crate) router_advertisement: bool,
     /// Where boot programs are looked for, in this order, behind `DATA/files`.

@@ -41,6 +41,12 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         ("\n\ndata = \"data\"", "3:8", "not an absolute path", "\"/\""),
         ("server = \"App Server\"", "1:10", "no server name", "server = \"appserver1\""),
         ("domain = \"Lab_1\"", "1:10", "no domain", "domain = \"lab.example.org\""),
+        (
+            "domain = \"a-very-long-name-of-a-department.and-another-of-a-university.example\"",
+            "1:10",
+            "more than 65 characters together",
+            "shorter",
+        ),
         ("iqn_date = \"2026-13\"", "1:12", "no year and month", "iqn_date = \"2026-01\""),
         ("iqn_date = \"26-1\"", "1:12", "no year and month", "iqn_date = \"2026-01\""),
         ("router_advertisement = \"yes\"", "1:24", "expected a boolean", "router_advertisement = true"),
@@ -76,7 +82,7 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         ("[cache]\nsize = \"lots\"", "2:8", "no size", "25%"),
         ("[cache]\nsize = \"1MiB\"", "2:8", "less than 16 MiB", "4GiB"),
         ("[cache]\nsize = \"9GiB\"", "2:8", "more than this machine's 8 GiB", "25%"),
-        ("[overlay]\nlimit = \"0\"", "2:9", "less than 16 MiB", "limit = \"20GiB\""),
+        ("[overlay]\nlimit = \"0\"", "2:9", "less than 1 MiB", "limit = \"20GiB\""),
         ("[overlay]\nlimit = \"50%\"", "2:9", "no size", "limit = \"20GiB\""),
         ("[overlay]\ndirectory = \"overlays\"", "2:13", "not an absolute path", "\"/\""),
     ];
@@ -128,7 +134,8 @@ fn an_interface_alone_is_enough_and_flags_come_before_the_file() {
     let flags = Flags { interfaces: vec!["eth2".into()], file: None, ..Flags::default() };
     let config = Config::load(&flags, &machine()).unwrap();
     assert_eq!(config.server, "appserver1");
-    assert_eq!(config.interfaces[0].pool, Some(([10, 2, 128, 0].into(), [10, 2, 255, 254].into())));
+    let pool = config.interfaces[0].pool.unwrap().to_string();
+    assert!(pool.contains("10.2.128.0") && pool.contains("10.2.255.254"), "{pool}");
     assert_eq!(config.cache_size.0, (8 << 30) / 100 * 25);
     assert_eq!((config.http_port, config.iscsi_port), (80, 3260));
     assert_eq!(config.dhcp.unknown, Unknown::Lease);

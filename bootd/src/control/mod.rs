@@ -1,1 +1,166 @@
-//! The admin API on the Unix socket.
+//! The admin API: JSON over HTTP on the Unix socket `DATA/bootd.sock`, which only the daemon's user may open.
+//!
+//! Every edit goes to the database first; then the new snapshot is in force at once. Edits that other processes
+//! make to the database are found within a second.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use parking_lot::Mutex;
+use site::{Store, StoreError};
+use tokio::net::UnixListener;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::events::{Event, Recent};
+use crate::serve::ServiceError;
+use crate::state::State;
+
+mod answer;
+pub(crate) mod api;
+mod clients;
+mod explain;
+mod images;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use answer::Wrong;
+
+const SERVICE: &str = "control";
+
+/// How often the database is looked at for edits by other processes.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How long requests that are being answered may go on when bootd stops. An import that takes longer is broken off,
+/// and has changed nothing.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What the API's answers are made of.
+pub(crate) struct Control {
+    state: Arc<State>,
+    store: Store,
+    recent: Arc<Recent>,
+    /// What is served where, for people.
+    serves: Vec<String>,
+    /// When the daemon started, in milliseconds since 1970.
+    started: u64,
+    /// Held while a snapshot is taken and put in force, so that an older one never replaces a newer one.
+    refreshing: Mutex<()>,
+}
+
+impl Control {
+    pub(crate) fn new(
+        state: Arc<State>,
+        store: Store,
+        recent: Arc<Recent>,
+        serves: Vec<String>,
+        started: u64,
+    ) -> Self {
+        Self { state, store, recent, serves, started, refreshing: Mutex::new(()) }
+    }
+
+    /// Puts the site as the database has it in force.
+    fn refresh(&self) -> Result<(), StoreError> {
+        let _turn = self.refreshing.lock();
+        let site = self.store.snapshot()?;
+        let revision = site.revision();
+        if self.state.site.swap(Arc::new(site)).revision() != revision {
+            self.state.events.emit(Event::SiteChanged { revision });
+        }
+        Ok(())
+    }
+
+    /// Looks for edits by other processes until `stop`.
+    async fn poll(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(POLL) => {}
+            }
+            let control = Arc::clone(&self);
+            let refreshed =
+                spawn_blocking(move || if control.store.changed() { control.refresh() } else { Ok(()) })
+                    .await;
+            if let Ok(Err(e)) = refreshed {
+                let what = format!("the site is served as it was: {e}");
+                self.state.events.emit(Event::Trouble { service: SERVICE, what });
+            }
+        }
+    }
+}
+
+/// The socket, listening.
+pub(crate) struct ControlSocket(StdListener);
+
+impl ControlSocket {
+    /// Listens. The caller holds the data directory's lock: a socket that lies there is a dead daemon's.
+    ///
+    /// # Errors
+    /// When the socket can't be made.
+    pub(crate) fn bind(config: &Config) -> Result<Self, ServiceError> {
+        let path = config.socket();
+        let bind = || {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            let listener = StdListener::bind(&path)?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            Ok(Self(listener))
+        };
+        bind().map_err(|e| {
+            ServiceError::new(SERVICE, format!("can't listen on {}", path.display()), e)
+                .remedy("check that the data directory is writable and its path shorter than 97 bytes")
+        })
+    }
+
+    /// Answers until `stop`.
+    ///
+    /// # Errors
+    /// When the runtime can't take the socket, or serving ends.
+    pub(crate) async fn run(
+        self,
+        control: Arc<Control>,
+        stop: CancellationToken,
+    ) -> Result<(), ServiceError> {
+        let listener = UnixListener::from_std(self.0)
+            .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
+        let polling = tokio::spawn(Arc::clone(&control).poll(stop.clone()));
+        let serving = axum::serve(listener, router(control))
+            .with_graceful_shutdown(stop.clone().cancelled_owned())
+            .into_future();
+        let drained = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        let served = tokio::select! {
+            served = serving => served,
+            () = drained => Ok(()),
+        };
+        polling.abort();
+        served.map_err(|e| ServiceError::new(SERVICE, "can't serve any more", e))
+    }
+}
+
+fn router(control: Arc<Control>) -> Router {
+    Router::new()
+        .route("/clients", get(clients::list).post(clients::add))
+        .route("/clients/{name}", get(clients::show).patch(clients::set).delete(clients::remove))
+        .route("/images", get(images::list).post(images::add))
+        .route("/images/{name}", get(images::show).delete(images::remove))
+        .route("/explain/{mac}", get(explain::explain))
+        .route("/status", get(status::status))
+        .fallback(async || {
+            Wrong::not_found("there is no such request", "see `bootd --help` for what there is")
+        })
+        .with_state(control)
+}

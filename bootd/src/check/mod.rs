@@ -1,0 +1,235 @@
+//! Whether all is there that serving needs. Needs no daemon, and changes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use caps::{CapSet, Capability};
+use menus::Menus;
+use serde::Serialize;
+use site::{Image, Store};
+
+use crate::config::{Config, EngineKind, Flags, show_size};
+use crate::data;
+use crate::machine::Machine;
+use crate::serve::files::Files;
+
+mod ports;
+
+/// With less free space than this below the overlays, in bytes, clients soon find their disks full.
+const LOW_SPACE: u64 = 2 << 30;
+
+/// The boot programs that the usual firmware needs, and what each is for. Any of a group will do.
+const PROGRAMS: [(&str, &[&str]); 2] =
+    [("BIOS", &["undionly.kpxe"]), ("UEFI x64", &["snponly.efi", "ipxe.efi"])];
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// As it should be.
+    Ok,
+    /// Serving works, but not all of it, or not for long.
+    Warn,
+    /// Serving won't work.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Finding {
+    /// How bad it is.
+    pub(crate) level: Level,
+    /// What was looked at.
+    pub(crate) what: String,
+    /// How it is.
+    pub(crate) found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { level: Level::Ok, what: what.into(), found: found.into(), remedy: None }
+    }
+
+    fn warn(what: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Warn, what: what.into(), found: found.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn fail(what: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Fail, what: what.into(), found: found.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Looks at everything.
+pub(crate) fn all(flags: &Flags) -> Vec<Finding> {
+    let machine = Machine::look();
+    let config = match Config::load(flags, &machine) {
+        Ok(config) => config,
+        Err(e) => {
+            let text = e.to_string();
+            let (found, remedy) = text.rsplit_once('\n').unwrap_or((&text, ""));
+            return vec![Finding::fail("configuration", found, remedy)];
+        }
+    };
+    let running = data::running(&config.data);
+    let mut findings = vec![Finding::ok("configuration", "makes sense")];
+    interfaces(&config, &machine, &mut findings);
+    findings.push(capabilities(running.is_some()));
+    findings.extend(ports::all(&config, running));
+    programs(&config, &mut findings);
+    directory("data directory", &config.data, running, &mut findings);
+    if config.engine == EngineKind::Embedded && !config.overlay_directory.starts_with(&config.data) {
+        directory("overlays", &config.overlay_directory, None, &mut findings);
+    }
+    findings.push(templates(&config));
+    site(&config, &mut findings);
+    findings
+}
+
+fn interfaces(config: &Config, machine: &Machine, findings: &mut Vec<Finding>) {
+    for served in &config.interfaces {
+        let what = format!("interface {}", served.name);
+        let pool = served.pool.map_or_else(|| "no pool".to_owned(), |pool| format!("pool {pool}"));
+        let found = format!("{}/{}, {pool}", served.address, served.prefix_len);
+        let up = machine.interfaces.get(&served.name).is_some_and(|now| now.up);
+        findings.push(if up {
+            Finding::ok(what, found)
+        } else {
+            let remedy = format!("bring it up: ip link set {} up", served.name);
+            Finding::fail(what, format!("{found}, but it is down"), remedy)
+        });
+    }
+}
+
+fn capabilities(running: bool) -> Finding {
+    let what = "privileges";
+    let held = caps::read(None, CapSet::Permitted).unwrap_or_default();
+    let needed = [Capability::CAP_NET_BIND_SERVICE, Capability::CAP_NET_RAW];
+    let missing: Vec<String> =
+        needed.iter().filter(|one| !held.contains(one)).map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Finding::ok(what, "enough to open the sockets; the daemon drops them once it has");
+    }
+    let found = format!("{} missing", missing.join(" and "));
+    if running {
+        return Finding::warn(what, found, "the running daemon has its own; to start one, be root");
+    }
+    Finding::fail(what, found, "run bootd as root or by its systemd unit")
+}
+
+fn programs(config: &Config, findings: &mut Vec<Finding>) {
+    let files = Files::find(&config.files(), &config.boot_programs);
+    let there = files.programs();
+    for (firmware, names) in PROGRAMS {
+        let what = format!("boot program for {firmware}");
+        findings.push(match names.iter().find(|name| there.iter().any(|one| one == *name)) {
+            Some(name) => Finding::ok(what, place(config, name)),
+            None => Finding::warn(
+                what,
+                format!("{} not found: such machines won't boot", names.join(" or ")),
+                format!(
+                    "install Debian's package \"ipxe\" (apt install ipxe), or put it into {}",
+                    config.files().display()
+                ),
+            ),
+        });
+    }
+}
+
+/// Where a boot program lies: the first place that has it, as it is served.
+fn place(config: &Config, name: &str) -> String {
+    let mut places = std::iter::once(config.files()).chain(config.boot_programs.iter().cloned());
+    places
+        .find_map(|place| Some(place.join(name)).filter(|path| path.is_file()))
+        .map_or_else(|| name.to_owned(), |path| path.display().to_string())
+}
+
+fn directory(what: &str, path: &Path, running: Option<u32>, findings: &mut Vec<Finding>) {
+    // The nearest part of it that is there: the rest will be made.
+    let Some(there) = path.ancestors().find(|part| part.exists()) else { return };
+    let shown = path.display();
+    if rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
+        findings.push(Finding::fail(
+            what,
+            format!("{} is not writable", there.display()),
+            "run bootd as the user that it belongs to, or choose another directory",
+        ));
+        return;
+    }
+    let state = match (running, there == path) {
+        (Some(pid), _) => format!("{shown}, served from by process {pid}"),
+        (None, true) => format!("{shown}, writable"),
+        (None, false) => format!("{shown}, will be made"),
+    };
+    findings.push(match rustix::fs::statvfs(there) {
+        Ok(space) => {
+            let free = space.f_bavail.saturating_mul(space.f_frsize);
+            let found = format!("{state}, {} free", show_size(free));
+            if free < LOW_SPACE {
+                Finding::warn(what, found, "make room: clients' writes and new images go there")
+            } else {
+                Finding::ok(what, found)
+            }
+        }
+        Err(e) => Finding::warn(what, format!("{state}, free space unknown: {e}"), "look at the file system"),
+    });
+}
+
+fn templates(config: &Config) -> Finding {
+    let what = "templates";
+    let own = match data::templates(&config.menus()) {
+        Ok(own) => own,
+        Err(e) => return Finding::fail(what, e.to_string(), "make them readable, or take them away"),
+    };
+    let count = own.len();
+    match Menus::new(own) {
+        Ok(_) => Finding::ok(what, format!("parse; {count} of them in {}", config.menus().display())),
+        Err(e) => Finding::fail(what, e.to_string(), format!("mend it in {}", config.menus().display())),
+    }
+}
+
+fn site(config: &Config, findings: &mut Vec<Finding>) {
+    let what = "site";
+    let path = config.database();
+    if !path.exists() {
+        findings.push(Finding::ok(what, "no clients and images yet"));
+        return;
+    }
+    // A copy is opened, so that looking neither makes nor migrates anything.
+    let site = match Store::open(&path).and_then(|store| store.snapshot()) {
+        Ok(site) => site,
+        Err(e) => {
+            findings.push(Finding::fail(what, e.to_string(), "see above; a backup may be the way out"));
+            return;
+        }
+    };
+    let (clients, images) = (site.clients(), site.images());
+    findings.push(Finding::ok(what, format!("{} clients, {} images", clients.len(), images.len())));
+    findings.extend(images.iter().map(|image| readable(image)));
+    for client in clients {
+        let missing = client.image.as_ref().filter(|name| site.image(name).is_none());
+        if let Some(image) = missing {
+            findings.push(Finding::warn(
+                format!("client {}", client.name),
+                format!("its image \"{image}\" does not exist"),
+                format!("bootd client set {} --image IMAGE", client.name),
+            ));
+        }
+    }
+}
+
+fn readable(image: &Image) -> Finding {
+    let what = format!("image {}", image.name);
+    let path = image.path.display();
+    match fs::File::open(&image.path).and_then(|file| file.metadata()) {
+        Ok(now) if now.len() == image.size => Finding::ok(what, format!("{path}, {}", show_size(image.size))),
+        Ok(now) => Finding::fail(
+            what,
+            format!("{path} is {} bytes long and was {} when it was taken in", now.len(), image.size),
+            "an image must never change: take it in again with: bootd image add",
+        ),
+        Err(e) => Finding::fail(what, format!("{path}: {e}"), "put the file back, or take it in again"),
+    }
+}

@@ -1,0 +1,158 @@
+//! Whether the ports are free, and if not, who has them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+
+use super::Finding;
+use crate::config::Config;
+
+/// Looks at each port that `config` needs. `running` is the daemon that has them by right.
+pub(super) fn all(config: &Config, running: Option<u32>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut look = |what: &str, key: &str, protocol: Protocol, address: SocketAddrV4| {
+        findings.push(one(what, key, protocol, address, running));
+    };
+    for link in &config.interfaces {
+        let at = |port| SocketAddrV4::new(link.address, port);
+        if config.dhcp.enabled {
+            look("DHCP", "enabled = false in [dhcp]", Protocol::Udp, at(67));
+        }
+        if config.tftp {
+            look("TFTP", "enabled = false in [tftp]", Protocol::Udp, at(69));
+        }
+        look("HTTP", "port in [http]", Protocol::Tcp, at(config.http_port));
+        look("iSCSI", "port in [iscsi]", Protocol::Tcp, at(config.iscsi_port));
+    }
+    findings
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Udp,
+    Tcp,
+}
+
+fn one(what: &str, key: &str, protocol: Protocol, address: SocketAddrV4, running: Option<u32>) -> Finding {
+    let name = match protocol {
+        Protocol::Udp => "UDP",
+        Protocol::Tcp => "TCP",
+    };
+    let what = format!("{what} port, {name} {address}");
+    let tried = match protocol {
+        // Not std's socket: it says nothing of an address that another holds with SO_REUSEADDR, as DHCP servers do.
+        Protocol::Udp => holder(protocol, address).map_or_else(
+            || std::net::UdpSocket::bind(address).map(drop),
+            |_| Err(io::ErrorKind::AddrInUse.into()),
+        ),
+        Protocol::Tcp => TcpListener::bind(address).map(drop),
+    };
+    match tried {
+        Ok(()) => Finding::ok(what, "free"),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => match holder(protocol, address) {
+            Some(holder) if holder.pid.is_some() && holder.pid == running => {
+                Finding::ok(what, "held by the running bootd")
+            }
+            holder => {
+                let by = holder.map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
+                Finding::fail(what, format!("taken by {by}"), format!("stop it, or set {key}"))
+            }
+        },
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Finding::warn(what, "not tried: only root may", "run this check as root")
+        }
+        Err(e) => Finding::fail(what, e.to_string(), format!("set {key}")),
+    }
+}
+
+/// A program that has a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Holder {
+    pid: Option<u32>,
+    program: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "{} (process {pid})", self.program),
+            None => f.write_str(&self.program),
+        }
+    }
+}
+
+/// Who has that port, at that address or at all of them.
+fn holder(protocol: Protocol, address: SocketAddrV4) -> Option<Holder> {
+    let table = match protocol {
+        Protocol::Udp => fs::read_to_string("/proc/net/udp"),
+        Protocol::Tcp => fs::read_to_string("/proc/net/tcp"),
+    };
+    let inode = inode_in(&table.ok()?, protocol, address)?;
+    Some(owners().remove(&inode).unwrap_or(Holder { pid: None, program: "another program".into() }))
+}
+
+/// The socket at that address in a table of `/proc/net`.
+fn inode_in(table: &str, protocol: Protocol, address: SocketAddrV4) -> Option<u64> {
+    /// `TCP_LISTEN` of the kernel.
+    const LISTEN: &str = "0A";
+    table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (ip, port) = fields.get(1)?.split_once(':')?;
+        // The address is printed as the machine holds the network's order: little endian where we run.
+        let ip = Ipv4Addr::from(u32::from_str_radix(ip, 16).ok()?.to_ne_bytes());
+        let port = u16::from_str_radix(port, 16).ok()?;
+        let listens = protocol == Protocol::Udp || *fields.get(3)? == LISTEN;
+        let here = port == address.port() && (ip == *address.ip() || ip.is_unspecified());
+        if listens && here { fields.get(9)?.parse().ok() } else { None }
+    })
+}
+
+/// The programs that have sockets, by the socket's inode; those that we may look into.
+fn owners() -> HashMap<u64, Holder> {
+    let mut owners = HashMap::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
+        for file in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            let Ok(target) = fs::read_link(file.path()) else { continue };
+            let inode = target
+                .to_str()
+                .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
+            if let Some(inode) = inode {
+                owners.insert(inode, Holder { pid: Some(pid), program: program.clone() });
+            }
+        }
+    }
+    owners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_that_has_a_port_is_named() {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let std::net::SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("not IPv4") };
+        let pid = std::process::id();
+        assert_eq!(holder(Protocol::Tcp, address).unwrap().pid, Some(pid));
+        let finding = one("HTTP", "port in [http]", Protocol::Tcp, address, None);
+        assert_eq!(finding.level, super::super::Level::Fail);
+        assert!(finding.found.contains(&pid.to_string()), "{finding:?}");
+        let finding = one("HTTP", "port in [http]", Protocol::Tcp, address, Some(pid));
+        assert_eq!(finding.level, super::super::Level::Ok);
+        drop(socket);
+        assert_eq!(one("HTTP", "", Protocol::Tcp, address, None).found, "free");
+    }
+
+    #[test]
+    fn a_udp_port_that_is_shared_counts_as_taken() {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        assert_eq!(holder(Protocol::Udp, address).unwrap().pid, Some(std::process::id()));
+    }
+}

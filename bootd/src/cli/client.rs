@@ -1,0 +1,127 @@
+//! `bootd client`.
+
+use hyper::Method;
+use site::{Client, ClientChange};
+
+use super::args::{Changes, ClientCommand, Common, OrNone};
+use super::daemon::{Daemon, NOTHING};
+use super::table::{facts, table};
+use super::{Failure, or_dash, print, show};
+use crate::config::show_size;
+use crate::control::api::Edit;
+
+pub(super) async fn run(command: ClientCommand) -> Result<(), Failure> {
+    match command {
+        ClientCommand::Add {
+            name,
+            mac,
+            image,
+            address,
+            menu,
+            boot_program,
+            overlay_limit,
+            disabled,
+            common,
+        } => {
+            let enabled = !disabled;
+            let client = Client { name, mac, address, image, menu, boot_program, overlay_limit, enabled };
+            let edit: Edit<Client> = daemon(&common)?.call(Method::POST, "/clients", Some(&client)).await?;
+            report(&common, &edit, "added", "was there already")
+        }
+        ClientCommand::List { common } => {
+            let clients: Vec<Client> = daemon(&common)?.get("/clients").await?;
+            show(common.json, &clients, |clients| list(clients))
+        }
+        ClientCommand::Show { name, common } => {
+            let client: Client = daemon(&common)?.get(&format!("/clients/{name}")).await?;
+            show(common.json, &client, describe)
+        }
+        ClientCommand::Set { name, set, common } => {
+            let path = format!("/clients/{name}");
+            let edit: Edit<Client> = daemon(&common)?.call(Method::PATCH, &path, Some(&change(set))).await?;
+            report(&common, &edit, "changed, from its next boot on", "was so already")
+        }
+        ClientCommand::Remove { name, common } => {
+            let path = format!("/clients/{name}");
+            let edit: Edit<Client> = daemon(&common)?.call(Method::DELETE, &path, NOTHING).await?;
+            report(&common, &edit, "removed", "was not there")
+        }
+    }
+}
+
+fn daemon(common: &Common) -> Result<Daemon, Failure> {
+    Daemon::of(&common.place.flags())
+}
+
+fn report(common: &Common, edit: &Edit<Client>, changed: &str, already: &str) -> Result<(), Failure> {
+    if common.json {
+        return show(true, edit, |_| String::new());
+    }
+    print(&format!("client {} {}\n", edit.value.name, if edit.changed { changed } else { already }))
+}
+
+fn change(set: Changes) -> ClientChange {
+    fn value<T>(set: Option<OrNone<T>>) -> Option<Option<T>> {
+        set.map(|OrNone(value)| value)
+    }
+    ClientChange {
+        mac: set.mac,
+        address: value(set.address),
+        image: value(set.image),
+        menu: value(set.menu),
+        boot_program: value(set.boot_program),
+        overlay_limit: value(set.overlay_limit),
+        enabled: (set.enable || set.disable).then_some(set.enable),
+    }
+}
+
+fn list(clients: &[Client]) -> String {
+    if clients.is_empty() {
+        return "no clients yet; add one with: bootd client add NAME --mac MAC --image IMAGE\n".to_owned();
+    }
+    let row = |client: &Client| {
+        [
+            client.name.to_string(),
+            client.mac.to_string(),
+            client.address.map_or_else(|| "from the pool".to_owned(), |address| address.to_string()),
+            or_dash(client.image.as_ref()),
+            if client.enabled { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    table(["NAME", "MAC", "ADDRESS", "IMAGE", "ENABLED"], &clients.iter().map(row).collect::<Vec<_>>())
+}
+
+fn describe(client: &Client) -> String {
+    let or = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+    facts(&[
+        ("name", client.name.to_string()),
+        ("MAC", client.mac.to_string()),
+        ("address", or(client.address.map(|a| a.to_string()), "from the pool")),
+        ("image", or(client.image.as_ref().map(ToString::to_string), "none: it gets an address only")),
+        ("menu", or(client.menu.clone(), "the site's")),
+        ("boot program", or(client.boot_program.clone(), "the usual one for its firmware")),
+        ("overlay limit", or(client.overlay_limit.map(show_size), "the site's")),
+        ("enabled", if client.enabled { "yes" } else { "no" }.to_owned()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_typed_is_changed() {
+        let set = Changes {
+            mac: None,
+            image: Some(OrNone(None)),
+            address: None,
+            menu: None,
+            boot_program: None,
+            overlay_limit: None,
+            enable: false,
+            disable: true,
+        };
+        let json = serde_json::to_value(change(set)).unwrap();
+        assert_eq!(json, serde_json::json!({ "image": null, "enabled": false }));
+    }
+}

@@ -1,0 +1,149 @@
+//! `bootd image`.
+
+use std::io::{IsTerminal as _, stderr};
+use std::path::Path;
+
+use hyper::Method;
+use indicatif::{ProgressBar, ProgressStyle};
+use site::{Image, ImageName};
+
+use super::args::{Common, ImageCommand};
+use super::daemon::{Daemon, NOTHING};
+use super::table::{facts, table};
+use super::{Failure, print, show};
+use crate::config::show_size;
+use crate::control::api::{Edit, ImageEntry, ImportLine, ImportRequest};
+
+pub(super) async fn run(command: ImageCommand) -> Result<(), Failure> {
+    match command {
+        ImageCommand::Add { name, file, in_place, common } => add(name, &file, in_place, &common).await,
+        ImageCommand::List { common } => {
+            let images: Vec<ImageEntry> = daemon(&common)?.get("/images").await?;
+            show(common.json, &images, |images| list(images))
+        }
+        ImageCommand::Show { name, common } => {
+            let image: ImageEntry = daemon(&common)?.get(&format!("/images/{name}")).await?;
+            show(common.json, &image, describe)
+        }
+        ImageCommand::Remove { name, force, common } => {
+            let path = format!("/images/{name}?force={force}");
+            let edit: Edit<ImageEntry> = daemon(&common)?.call(Method::DELETE, &path, NOTHING).await?;
+            show(common.json, &edit, |edit| {
+                let clients: Vec<&str> = edit.value.clients.iter().map(|name| name.as_str()).collect();
+                match clients.as_slice() {
+                    [] => format!("image {} removed\n", edit.value.image.name),
+                    clients => format!(
+                        "image {} removed; left without an image: {}\n",
+                        edit.value.image.name,
+                        clients.join(", ")
+                    ),
+                }
+            })
+        }
+    }
+}
+
+fn daemon(common: &Common) -> Result<Daemon, Failure> {
+    Daemon::of(&common.place.flags())
+}
+
+async fn add(name: ImageName, file: &Path, in_place: bool, common: &Common) -> Result<(), Failure> {
+    // The daemon has a working directory of its own.
+    let file = std::path::absolute(file).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?;
+    let request = ImportRequest { name, file, in_place };
+    let progress = Progress::new(common.json);
+    let mut last = None;
+    daemon(common)?
+        .lines("/images", &request, |line: ImportLine| {
+            match line {
+                ImportLine::Progress { done, total } => progress.at(done, total),
+                ImportLine::Failed(problem) => return Err(Failure::from(problem)),
+                ImportLine::Done { .. } => last = Some(line),
+            }
+            Ok(())
+        })
+        .await?;
+    progress.finish();
+    let Some(done) = last else {
+        return Err(Failure {
+            error: "the daemon stopped before the image was taken in".into(),
+            hint: Some("look at its log, then try again; nothing has changed".into()),
+        });
+    };
+    show(common.json, &done, |done| match done {
+        ImportLine::Done { image, changed: false, .. } => {
+            format!("image {} was at version {} already\n", image.name, image.version)
+        }
+        ImportLine::Done { image, replaced: Some(old), .. } => {
+            format!(
+                "image {} is at version {} from the next boot on (was {old})\n",
+                image.name, image.version
+            )
+        }
+        ImportLine::Done { image, .. } => {
+            format!("image {} added: version {}, {}\n", image.name, image.version, show_size(image.size))
+        }
+        ImportLine::Progress { .. } | ImportLine::Failed(_) => String::new(),
+    })
+}
+
+/// How far an import is: a bar on a terminal, a line at every tenth elsewhere, nothing with `--json`.
+struct Progress {
+    bar: Option<ProgressBar>,
+    tenths: std::cell::Cell<Option<u64>>,
+    silent: bool,
+}
+
+impl Progress {
+    fn new(silent: bool) -> Self {
+        let bar = (!silent && stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { bar, tenths: std::cell::Cell::new(None), silent }
+    }
+
+    fn at(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            return;
+        }
+        let tenths = done.saturating_mul(10).checked_div(total).unwrap_or(10);
+        if !self.silent && self.tenths.replace(Some(tenths)) != Some(tenths) {
+            let _ = print(&format!("{}% of {}\n", tenths * 10, show_size(total)));
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
+fn list(images: &[ImageEntry]) -> String {
+    if images.is_empty() {
+        return "no images yet; add one with: bootd image add NAME FILE\n".to_owned();
+    }
+    let row = |ImageEntry { image, clients }: &ImageEntry| {
+        [
+            image.name.to_string(),
+            image.version.to_string(),
+            show_size(image.size),
+            clients.len().to_string(),
+            image.path.display().to_string(),
+        ]
+    };
+    table(["NAME", "VERSION", "SIZE", "CLIENTS", "FILE"], &images.iter().map(row).collect::<Vec<_>>())
+}
+
+fn describe(ImageEntry { image, clients }: &ImageEntry) -> String {
+    let Image { name, version, path, size } = image;
+    let clients: Vec<&str> = clients.iter().map(|name| name.as_str()).collect();
+    facts(&[
+        ("name", name.to_string()),
+        ("version", version.to_string()),
+        ("size", format!("{} ({size} bytes)", show_size(*size))),
+        ("file", path.display().to_string()),
+        ("clients", if clients.is_empty() { "none".to_owned() } else { clients.join(", ") }),
+    ])
+}

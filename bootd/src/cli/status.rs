@@ -1,0 +1,220 @@
+//! `bootd status`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use site::ClientName;
+
+use super::args;
+use super::daemon::Daemon;
+use super::table::{facts, table};
+use super::when::{moment, seconds};
+use super::{Failure, or_dash, print, show};
+use crate::config::show_size;
+use crate::control::api::{ClientStatus, Status};
+
+/// How often `--watch` looks.
+const PERIOD: Duration = Duration::from_millis(500);
+
+pub(super) async fn run(status: args::Status) -> Result<(), Failure> {
+    let daemon = Daemon::of(&status.common.place.flags())?;
+    let path = match &status.client {
+        Some(client) => format!("/status?client={client}"),
+        None => "/status".to_owned(),
+    };
+    let first: Status = daemon.get(&path).await?;
+    if !status.watch {
+        return show(status.common.json, &first, |first| describe(first, status.client.is_some()));
+    }
+    let mut watch = Watch::default();
+    let mut now = first;
+    loop {
+        if status.common.json {
+            let mut line = serde_json::to_string(&now).map_err(Failure::new)?;
+            line.push('\n');
+            print(&line)?;
+        } else {
+            print(&watch.news(&now))?;
+        }
+        tokio::time::sleep(PERIOD).await;
+        now = daemon.get(&path).await?;
+    }
+}
+
+/// What has been printed of each client's boot.
+#[derive(Default)]
+struct Watch(HashMap<ClientName, (String, usize)>);
+
+impl Watch {
+    /// The steps that have come since, a line each, and a line for every boot that began.
+    fn news(&mut self, status: &Status) -> String {
+        let mut out = String::new();
+        for client in &status.clients {
+            let Some(boot) = &client.boot else { continue };
+            let (epoch, seen) = self.0.entry(client.name.clone()).or_default();
+            if *epoch != boot.epoch {
+                (*epoch, *seen) = (boot.epoch.clone(), 0);
+                out.push_str(&format!("{}  {} boots\n", moment(boot.started), client.name));
+            }
+            for step in boot.steps.iter().skip(*seen) {
+                out.push_str(&format!(
+                    "{:>12}  {}: {}\n",
+                    seconds(step.after),
+                    client.name,
+                    join(&step.what, &step.detail)
+                ));
+            }
+            *seen = boot.steps.len();
+        }
+        out
+    }
+}
+
+fn join(what: &str, detail: &str) -> String {
+    if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
+}
+
+fn describe(status: &Status, one: bool) -> String {
+    if let (true, Some(client)) = (one, status.clients.first()) {
+        return timeline(client);
+    }
+    let server = &status.server;
+    let mut out = facts(&[
+        ("server", format!("{}, bootd {}, process {}", server.name, server.version, server.pid)),
+        ("since", moment(server.started)),
+        ("disks by", server.engine.clone()),
+        ("serves", server.serves.join("\n")),
+    ]);
+    let row = |client: &ClientStatus| {
+        let last = client.boot.as_ref().and_then(|boot| boot.steps.last());
+        let disk = client.disk.as_ref();
+        [
+            client.name.to_string(),
+            or_dash(client.address.as_ref()),
+            client.boot.as_ref().map_or_else(|| "never".to_owned(), |boot| moment(boot.started)),
+            last.map_or_else(
+                || "-".to_owned(),
+                |step| format!("{} after {}", step.what, seconds(step.after)),
+            ),
+            disk.map_or_else(|| "-".to_owned(), |disk| disk.image.clone()),
+            disk.map_or_else(
+                || "-".to_owned(),
+                |disk| format!("{} of {}", show_size(disk.used), show_size(disk.limit)),
+            ),
+        ]
+    };
+    out.push('\n');
+    let rows: Vec<_> = status.clients.iter().map(row).collect();
+    out.push_str(&table(["CLIENT", "ADDRESS", "LAST BOOT", "LAST STEP", "IMAGE", "WRITTEN"], &rows));
+    if !status.caches.is_empty() {
+        let rows: Vec<_> = status
+            .caches
+            .iter()
+            .map(|cache| {
+                let all = cache.hits + cache.misses;
+                let share = (cache.hits * 100).checked_div(all).map_or("-".to_owned(), |p| format!("{p}%"));
+                [
+                    cache.image.clone(),
+                    cache.version.clone(),
+                    share,
+                    cache.hits.to_string(),
+                    cache.misses.to_string(),
+                ]
+            })
+            .collect();
+        out.push('\n');
+        out.push_str(&table(["CACHED IMAGE", "VERSION", "HIT RATE", "HITS", "MISSES"], &rows));
+    }
+    if !status.events.is_empty() {
+        out.push_str("\nLatest events:\n");
+        for event in status.events.iter().rev().take(10).rev() {
+            out.push_str(&format!("{}  {}\n", moment(event.at), event.text));
+        }
+    }
+    out
+}
+
+/// One client's last boot.
+fn timeline(client: &ClientStatus) -> String {
+    let mut out = facts(&[
+        ("client", client.name.to_string()),
+        ("MAC", client.mac.to_string()),
+        ("address", or_dash(client.address.as_ref())),
+        (
+            "disk",
+            client.disk.as_ref().map_or_else(
+                || "none".to_owned(),
+                |disk| {
+                    format!(
+                        "{} version {}, {} of {} written",
+                        disk.image,
+                        disk.version,
+                        show_size(disk.used),
+                        show_size(disk.limit)
+                    )
+                },
+            ),
+        ),
+    ]);
+    let Some(boot) = &client.boot else {
+        out.push_str("\nIt has not booted since the daemon started.\n");
+        return out;
+    };
+    out.push_str(&format!("\nLast boot: {} (epoch {})\n", moment(boot.started), boot.epoch));
+    for step in &boot.steps {
+        out.push_str(&format!("{:>12}  {}\n", seconds(step.after), join(&step.what, &step.detail)));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::api::{BootStatus, BootStep, ServerStatus};
+
+    fn status(epoch: &str, steps: usize) -> Status {
+        let step = |n| BootStep { after: n as u64 * 1500, what: format!("step {n}"), detail: String::new() };
+        Status {
+            server: ServerStatus {
+                name: "srv".into(),
+                version: "1".into(),
+                pid: 1,
+                started: 0,
+                engine: "sim".into(),
+                revision: 1,
+                serves: vec!["DHCP on eth1".into()],
+                counters: [].into(),
+            },
+            clients: vec![ClientStatus {
+                name: "pc1".parse().unwrap(),
+                mac: "52:54:00:77:00:01".parse().unwrap(),
+                address: None,
+                boot: Some(BootStatus {
+                    epoch: epoch.into(),
+                    started: 0,
+                    steps: (0..steps).map(step).collect(),
+                }),
+                disk: None,
+            }],
+            caches: vec![],
+            events: vec![],
+        }
+    }
+
+    #[test]
+    fn watching_prints_each_step_once() {
+        let mut watch = Watch::default();
+        assert_eq!(watch.news(&status("a", 1)).lines().count(), 2, "the boot and its step");
+        assert_eq!(watch.news(&status("a", 1)), "");
+        assert_eq!(watch.news(&status("a", 2)), "     1.500 s  pc1: step 1\n");
+        assert_eq!(watch.news(&status("b", 1)).lines().count(), 2, "another boot begins anew");
+    }
+
+    #[test]
+    fn tables_name_every_client() {
+        let all = describe(&status("a", 2), false);
+        assert!(all.contains("pc1") && all.contains("step 1 after 1.500 s"), "{all}");
+        let one = describe(&status("a", 2), true);
+        assert!(one.contains("epoch a") && one.contains("1.500 s  step 1"), "{one}");
+    }
+}

@@ -1,0 +1,228 @@
+//! What the command line and the daemon say to each other: JSON over HTTP on the Unix socket. `--json` prints
+//! these very types.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use site::{Client, ClientName, Image, ImageName, MacAddr, Version};
+
+/// An error, as every failing request answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Problem {
+    /// What is wrong.
+    pub(crate) error: String,
+    /// What to do about it, where that is not said already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+}
+
+/// What an edit did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Edit<T> {
+    /// False when all was so already.
+    pub(crate) changed: bool,
+    /// The site's revision now.
+    pub(crate) revision: u64,
+    /// The client or image as it is now, or as it was when it was removed.
+    pub(crate) value: T,
+}
+
+/// An image with those who boot from it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ImageEntry {
+    /// The image.
+    #[serde(flatten)]
+    pub(crate) image: Image,
+    /// The clients whose entries name it.
+    pub(crate) clients: Vec<ClientName>,
+}
+
+/// `POST /images`: takes in a disk image, or a new version of one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ImportRequest {
+    /// The image's name.
+    pub(crate) name: ImageName,
+    /// The disk image, an absolute path.
+    pub(crate) file: PathBuf,
+    /// Whether the file is to be used where it is, instead of being copied.
+    pub(crate) in_place: bool,
+}
+
+/// One line of the answer to an [`ImportRequest`]. The last one is `Done` or `Failed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(crate) enum ImportLine {
+    /// So far.
+    Progress {
+        /// Bytes read.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The image is there.
+    Done {
+        /// As it is now.
+        image: Image,
+        /// The version that it had before, where it is a new version of an image.
+        replaced: Option<Version>,
+        /// False when that version was the current one already.
+        changed: bool,
+    },
+    /// Nothing has changed.
+    Failed(Problem),
+}
+
+/// `GET /explain/{mac}`: what a machine would get now, and why.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Explanation {
+    /// Whose.
+    pub(crate) mac: MacAddr,
+    /// Its entry, if it has one.
+    pub(crate) client: Option<Client>,
+    /// What it would get on each interface with each firmware.
+    pub(crate) cases: Vec<Case>,
+    /// The disk that it would boot from; `None`: none, the cases say why.
+    pub(crate) disk: Option<ExplainedDisk>,
+    /// The boot script, its secret masked, or why there can be none.
+    pub(crate) script: Option<ExplainedScript>,
+}
+
+/// What a machine with that firmware would get on that interface.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Case {
+    /// The interface.
+    pub(crate) interface: String,
+    /// The firmware, or iPXE.
+    pub(crate) asks: String,
+    /// The address; `None`: one from the pool, or none, as the reasons say.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The boot program.
+    pub(crate) boot_program: Option<String>,
+    /// The script's URL.
+    pub(crate) script_url: Option<String>,
+    /// Why, sentence by sentence.
+    pub(crate) why: Vec<String>,
+}
+
+/// The disk that a machine would boot from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExplainedDisk {
+    /// The image.
+    pub(crate) image: ImageName,
+    /// Its version.
+    pub(crate) version: Version,
+    /// The image's file.
+    pub(crate) path: PathBuf,
+    /// The target's name, with `<next>` for the epoch of the boot to come.
+    pub(crate) target: String,
+    /// The initiator's name.
+    pub(crate) initiator: String,
+    /// How much may be written, in bytes.
+    pub(crate) overlay_limit: u64,
+}
+
+/// The boot script that would be rendered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExplainedScript {
+    /// The template.
+    pub(crate) template: String,
+    /// The script, or `None` with the error below.
+    pub(crate) text: Option<String>,
+    /// Why it can't be rendered.
+    pub(crate) error: Option<String>,
+}
+
+/// `GET /status`: what the daemon serves and how it goes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The daemon.
+    pub(crate) server: ServerStatus,
+    /// The clients, by name, or the one that was asked for.
+    pub(crate) clients: Vec<ClientStatus>,
+    /// The images' caches.
+    pub(crate) caches: Vec<lvm::CacheStatus>,
+    /// The latest events, oldest first.
+    pub(crate) events: Vec<LoggedEvent>,
+}
+
+/// The daemon.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ServerStatus {
+    /// Its name in target names.
+    pub(crate) name: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// When it started, in milliseconds since 1970.
+    pub(crate) started: u64,
+    /// Who makes the disks.
+    pub(crate) engine: String,
+    /// The site's revision in force.
+    pub(crate) revision: u64,
+    /// What is served where.
+    pub(crate) serves: Vec<String>,
+    /// How often what happened.
+    pub(crate) counters: BTreeMap<String, u64>,
+}
+
+/// An event of the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LoggedEvent {
+    /// When, in milliseconds since 1970.
+    pub(crate) at: u64,
+    /// What, as in the log.
+    pub(crate) text: String,
+}
+
+/// One client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ClientStatus {
+    /// Its name.
+    pub(crate) name: ClientName,
+    /// Its network card.
+    pub(crate) mac: MacAddr,
+    /// The address that it has leased.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Its last boot.
+    pub(crate) boot: Option<BootStatus>,
+    /// Its disk.
+    pub(crate) disk: Option<DiskState>,
+}
+
+/// One boot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BootStatus {
+    /// Its epoch, as in the target's name.
+    pub(crate) epoch: String,
+    /// When it began, in milliseconds since 1970.
+    pub(crate) started: u64,
+    /// Its steps, in their order.
+    pub(crate) steps: Vec<BootStep>,
+}
+
+/// One step of a boot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BootStep {
+    /// When, in milliseconds after the boot's start.
+    pub(crate) after: u64,
+    /// What.
+    pub(crate) what: String,
+    /// What of it.
+    pub(crate) detail: String,
+}
+
+/// A client's disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DiskState {
+    /// The image that it is a copy of.
+    pub(crate) image: String,
+    /// The image's version.
+    pub(crate) version: String,
+    /// Space that the client's writes take, in bytes.
+    pub(crate) used: u64,
+    /// How much that may be, in bytes.
+    pub(crate) limit: u64,
+}

@@ -1,0 +1,131 @@
+//! Clients.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+use site::{Client, ClientChange, ClientName};
+use tokio::task::spawn_blocking;
+
+use super::Control;
+use super::answer::{Body, Wrong, edit};
+use super::api::Edit;
+use crate::state::State;
+
+type App = Extract<Arc<Control>>;
+
+pub(super) async fn list(Extract(control): App) -> Json<Vec<Client>> {
+    let site = control.state.site.load();
+    Json(site.clients().into_iter().map(|client| Client::clone(client)).collect())
+}
+
+pub(super) async fn show(Extract(control): App, Path(name): Path<String>) -> Result<Json<Client>, Wrong> {
+    find(&control.state, &name.parse()?).map(Json)
+}
+
+pub(super) async fn add(
+    Extract(control): App,
+    Body(client): Body<Client>,
+) -> Result<Json<Edit<Client>>, Wrong> {
+    let change = ClientChange {
+        address: Some(client.address),
+        menu: Some(client.menu.clone()),
+        boot_program: Some(client.boot_program.clone()),
+        ..ClientChange::default()
+    };
+    check(&control.state, &change)?;
+    spawn_blocking(move || {
+        let edited = control.store.add_client(&client)?;
+        control.refresh()?;
+        Ok(edit(edited, client))
+    })
+    .await?
+}
+
+pub(super) async fn set(
+    Extract(control): App,
+    Path(name): Path<String>,
+    Body(change): Body<ClientChange>,
+) -> Result<Json<Edit<Client>>, Wrong> {
+    let name: ClientName = name.parse()?;
+    check(&control.state, &change)?;
+    spawn_blocking(move || {
+        let (client, edited) = control.store.set_client(&name, &change)?;
+        control.refresh()?;
+        Ok(edit(edited, client))
+    })
+    .await?
+}
+
+/// Removes a client. Its disk goes with it: nobody would ever reset it, and its space would be lost.
+pub(super) async fn remove(
+    Extract(control): App,
+    Path(name): Path<String>,
+) -> Result<Json<Edit<Client>>, Wrong> {
+    let name: ClientName = name.parse()?;
+    spawn_blocking(move || {
+        let (client, edited) = control.store.remove_client(&name)?;
+        control.refresh()?;
+        control.state.targets.close(client.name.as_str());
+        for disk in control.state.engine.list() {
+            if disk.request.client == client.name.as_str() {
+                control.state.engine.detach(&disk.request.client, disk.request.epoch)?;
+            }
+        }
+        Ok(edit(edited, client))
+    })
+    .await?
+}
+
+/// The client of that name in the site in force.
+pub(super) fn find(state: &State, name: &ClientName) -> Result<Client, Wrong> {
+    let site = state.site.load();
+    site.client(name).map(|client| Client::clone(client)).ok_or_else(|| {
+        Wrong::not_found(format!("there is no client \"{name}\""), "list them with: bootd client list")
+    })
+}
+
+/// Refuses what the database can't know to be wrong: files that are not there, addresses that are not served.
+fn check(state: &State, change: &ClientChange) -> Result<(), Wrong> {
+    if let Some(Some(menu)) = &change.menu {
+        let menus = state.menus.load();
+        let names = menus.names();
+        if !names.iter().any(|name| *name == menu || name.strip_suffix(".tera") == Some(menu)) {
+            let hint =
+                format!("put it into {}; there are: {}", state.config.menus().display(), names.join(", "));
+            return Err(Wrong::invalid(format!("there is no template \"{menu}\""), hint));
+        }
+    }
+    if let Some(Some(program)) = &change.boot_program {
+        let programs = state.files.programs();
+        if !programs.contains(program) {
+            let hint = format!(
+                "put it into {} and start bootd again; there are: {}",
+                state.config.files().display(),
+                programs.join(", ")
+            );
+            return Err(Wrong::invalid(format!("there is no boot program \"{program}\""), hint));
+        }
+    }
+    match change.address {
+        Some(Some(address)) => served(state, address),
+        _ => Ok(()),
+    }
+}
+
+fn served(state: &State, address: Ipv4Addr) -> Result<(), Wrong> {
+    if state.links.iter().any(|link| link.interface.can_have(address)) {
+        return Ok(());
+    }
+    let subnets: Vec<String> = state
+        .links
+        .iter()
+        .map(|link| {
+            let interface = &link.interface;
+            format!("{}/{} ({})", interface.address, interface.prefix_len, interface.name)
+        })
+        .collect();
+    let error = format!("no client can have the address {address} here");
+    Err(Wrong::invalid(error, format!("choose one in the subnet of {}, not ours", subnets.join(" or "))))
+}

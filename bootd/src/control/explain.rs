@@ -1,0 +1,111 @@
+//! What a machine would get now, and why. Nothing is leased, made or reset by asking.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+use lvm::names;
+use netboot::{Asker, BootPlan, Firmware, Stage, plan};
+use site::{Client, Image, MacAddr};
+
+use super::Control;
+use super::answer::Wrong;
+use super::api::{Case, ExplainedDisk, ExplainedScript, Explanation};
+use crate::boot::{self, DEFAULT_TEMPLATE, Login, overlay_limit};
+use crate::state::{Link, State, unix_seconds};
+
+/// What stands for a secret, and for the epoch of a boot that has not begun.
+const MASK: &str = "****************";
+const NEXT: &str = "<next>";
+
+pub(super) async fn explain(
+    Extract(control): Extract<Arc<Control>>,
+    Path(mac): Path<String>,
+) -> Result<Json<Explanation>, Wrong> {
+    let state = &control.state;
+    let mac: MacAddr = mac.parse()?;
+    let site = state.site.load_full();
+    let leased = state.leases.lock().by_mac(mac, unix_seconds()).map(|lease| lease.address);
+    let askers = [
+        ("BIOS firmware", Asker::supposed(mac, Stage::Firmware, Some(Firmware::Bios))),
+        ("UEFI x64 firmware", Asker::supposed(mac, Stage::Firmware, Some(Firmware::UefiX64))),
+        ("iPXE", Asker::supposed(mac, Stage::Ipxe, None)),
+    ];
+    let mut cases = Vec::new();
+    let mut boots = None;
+    for link in &state.links {
+        for (asks, asker) in &askers {
+            let plan = plan(asker, &link.interface, &site, &link.settings);
+            cases.push(case(link, asks, &plan, leased));
+            if let (Some(client), Some(image)) = (&plan.client, &plan.image) {
+                boots.get_or_insert_with(|| (link, plan.clone(), Arc::clone(client), Arc::clone(image)));
+            }
+        }
+    }
+    let client = site.client_by_mac(mac).map(|client| Client::clone(client));
+    let (disk, script) = match boots {
+        Some((link, plan, client, image)) => {
+            let login = next_login(state, &client, &image)?;
+            let disk = ExplainedDisk {
+                image: image.name.clone(),
+                version: image.version.clone(),
+                path: image.path.clone(),
+                target: login.target.clone(),
+                initiator: login.initiator.clone(),
+                overlay_limit: overlay_limit(&state.config, &client).0,
+            };
+            (Some(disk), Some(script(state, link, &client, &plan, &login).await))
+        }
+        None => (None, None),
+    };
+    Ok(Json(Explanation { mac, client, cases, disk, script }))
+}
+
+fn case(link: &Link, asks: &str, plan: &BootPlan, leased: Option<std::net::Ipv4Addr>) -> Case {
+    let leased = leased.filter(|address| plan.lease && link.interface.contains(*address));
+    Case {
+        interface: link.interface.name.clone(),
+        asks: asks.to_owned(),
+        address: plan.address.or(leased),
+        boot_program: plan.boot_program.as_ref().map(|program| program.name.clone()),
+        script_url: plan.script_url.clone(),
+        why: plan.why.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The log-in of the boot to come, as far as it is known.
+fn next_login(state: &State, client: &Client, image: &Image) -> Result<Login, Wrong> {
+    let wrong = |e: names::NameError| Wrong::invalid(e.to_string(), "choose shorter names");
+    let site = &state.config.names;
+    let target = names::target_iqn(site, &image.name, &client.name, 0).map_err(wrong)?;
+    let stem = target.rsplit_once(':').map_or(target.as_str(), |(stem, _)| stem);
+    let initiator = names::initiator_iqn(site, &client.name).map_err(wrong)?;
+    Ok(Login {
+        mac: client.mac,
+        epoch: 0,
+        target: format!("{stem}:{NEXT}"),
+        user: initiator.clone(),
+        initiator,
+        secret: MASK.to_owned(),
+    })
+}
+
+async fn script(
+    state: &Arc<State>,
+    link: &Link,
+    client: &Client,
+    plan: &BootPlan,
+    login: &Login,
+) -> ExplainedScript {
+    let firmware = state.firmwares.lock().get(&client.mac).copied();
+    // Without a lease, an address that stands for any in the subnet.
+    let leased = state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address);
+    let peer = client.address.or(leased).unwrap_or(link.interface.address);
+    let disk = boot::disk_facts(&state.config, link, login, peer);
+    let context = boot::context(&state.config, link, client, peer, firmware, plan, Some(disk));
+    let template = client.menu.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
+    match boot::render(state, template.clone(), context).await {
+        Ok(text) => ExplainedScript { template, text: Some(text), error: None },
+        Err(e) => ExplainedScript { template, text: None, error: Some(e.to_string()) },
+    }
+}

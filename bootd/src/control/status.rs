@@ -1,0 +1,79 @@
+//! What the daemon serves and how it goes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State as Extract};
+use netboot::Boot;
+use serde::Deserialize;
+use site::Client;
+
+use super::answer::Wrong;
+use super::api::{BootStatus, BootStep, ClientStatus, DiskState, ServerStatus, Status};
+use super::{Control, clients};
+use crate::state::{step_name, unix_seconds};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Which {
+    client: Option<String>,
+}
+
+pub(super) async fn status(
+    Extract(control): Extract<Arc<Control>>,
+    Query(which): Query<Which>,
+) -> Result<Json<Status>, Wrong> {
+    let state = &control.state;
+    let site = state.site.load_full();
+    let wanted: Vec<Client> = match which.client {
+        Some(name) => vec![clients::find(state, &name.parse()?)?],
+        None => site.clients().into_iter().map(|client| Client::clone(client)).collect(),
+    };
+    let disks = state.engine.status();
+    let disk_of = |client: &Client| {
+        let disk = disks.iter().find(|disk| disk.request.client == client.name.as_str())?;
+        Some(DiskState {
+            image: disk.request.image.clone(),
+            version: disk.request.version.clone(),
+            used: disk.overlay_used.0,
+            limit: disk.request.overlay_limit.0,
+        })
+    };
+    let clients = wanted
+        .iter()
+        .map(|client| ClientStatus {
+            name: client.name.clone(),
+            mac: client.mac,
+            address: state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address),
+            boot: state.boots.lock().current(client.mac).map(boot),
+            disk: disk_of(client),
+        })
+        .collect();
+    Ok(Json(Status {
+        server: ServerStatus {
+            name: state.config.server.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: control.started,
+            engine: state.engine.name().to_owned(),
+            revision: site.revision(),
+            serves: control.serves.clone(),
+            counters: state.counters.all(),
+        },
+        clients,
+        caches: state.engine.cache(),
+        events: control.recent.all(),
+    }))
+}
+
+fn boot(boot: &Boot) -> BootStatus {
+    let step = |step: &netboot::Step| BootStep {
+        after: step.at_ms.saturating_sub(boot.started_ms),
+        what: step_name(&step.kind),
+        detail: step.detail.clone(),
+    };
+    BootStatus {
+        epoch: format!("{:x}", boot.epoch),
+        started: boot.started_ms,
+        steps: boot.steps.iter().map(step).collect(),
+    }
+}
