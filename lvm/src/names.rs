@@ -30,27 +30,44 @@ pub const SERIAL_LEN: usize = 32;
 
 /// A name that can't be made, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} \"{value}\" can't be part of an iSCSI name: {rule}")]
-pub struct NameError {
-    what: &'static str,
-    value: String,
-    rule: String,
+pub enum NameError {
+    /// It has a form that iSCSI names can't have.
+    #[error("{what} \"{value}\" can't be part of an iSCSI name: {rule}")]
+    Form {
+        /// What it names.
+        what: &'static str,
+        /// The name, its odd characters escaped, cut to 80.
+        value: String,
+        /// What it must be like.
+        rule: String,
+    },
+    /// Domain and server name leave no room for the rest of a target's name.
+    #[error(
+        "domain \"{domain}\" and server name \"{server}\" may have {MAX_AUTHORITY_LEN} characters together, \
+         so that every client and image fits into a target's name beside them"
+    )]
+    TooLong {
+        /// The domain.
+        domain: String,
+        /// The server's name.
+        server: String,
+    },
 }
 
 impl NameError {
     fn new(what: &'static str, value: &str, rule: impl Into<String>) -> Self {
-        Self { what, value: value.escape_default().take(80).collect(), rule: rule.into() }
+        Self::Form { what, value: value.escape_default().take(80).collect(), rule: rule.into() }
     }
 }
 
 /// Under whose name the site's disks are: the month, the reversed domain and the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authority {
+pub struct SiteNames {
     prefix: String,
     server: String,
 }
 
-impl Authority {
+impl SiteNames {
     /// The authority of `server` in `domain`, which was the site's in the month `date` (`YYYY-MM`).
     ///
     /// # Errors
@@ -72,8 +89,7 @@ impl Authority {
         }
         check("server name", server)?;
         if domain.len() + server.len() > MAX_AUTHORITY_LEN {
-            let rule = format!("domain and server name may have {MAX_AUTHORITY_LEN} characters together");
-            return Err(NameError::new("domain", domain, rule));
+            return Err(NameError::TooLong { domain: domain.to_owned(), server: server.to_owned() });
         }
         Ok(Self { prefix: format!("iqn.{date}.{}", reversed.join(".")), server: server.to_owned() })
     }
@@ -84,22 +100,22 @@ impl Authority {
 /// # Errors
 /// When client or image have characters that iSCSI names can't.
 pub fn target_iqn(
-    authority: &Authority,
+    site: &SiteNames,
     image: impl fmt::Display,
     client: impl fmt::Display,
     epoch: u64,
 ) -> Result<String, NameError> {
     let image = checked("image name", &image)?;
     let client = checked("client name", &client)?;
-    Ok(format!("{}.{}:{image}:{client}:{epoch:x}", authority.prefix, authority.server))
+    Ok(format!("{}.{}:{image}:{client}:{epoch:x}", site.prefix, site.server))
 }
 
 /// The name under which `client` logs in.
 ///
 /// # Errors
 /// When the client's name has characters that iSCSI names can't.
-pub fn initiator_iqn(authority: &Authority, client: impl fmt::Display) -> Result<String, NameError> {
-    Ok(format!("{}.{}:system-disk", authority.prefix, checked("client name", &client)?))
+pub fn initiator_iqn(site: &SiteNames, client: impl fmt::Display) -> Result<String, NameError> {
+    Ok(format!("{}.{}:system-disk", site.prefix, checked("client name", &client)?))
 }
 
 /// What a client's operating system knows its disk by. The same at every boot, in both engines, and after
@@ -189,25 +205,26 @@ fn checked(what: &'static str, name: &impl fmt::Display) -> Result<String, NameE
 mod tests {
     use super::*;
 
-    fn authority() -> Authority {
-        Authority::new("1989-06", "cs.mun.ca", "megatron").unwrap()
+    fn site() -> SiteNames {
+        SiteNames::new("1989-06", "cs.mun.ca", "megatron").unwrap()
     }
 
     #[test]
     fn names_are_built_as_labnet_built_them() {
-        let target = target_iqn(&authority(), "cs-lab2", "rook", 0x19a).unwrap();
+        let target = target_iqn(&site(), "cs-lab2", "rook", 0x19a).unwrap();
         assert_eq!(target, "iqn.1989-06.ca.mun.cs.megatron:cs-lab2:rook:19a");
-        assert_eq!(initiator_iqn(&authority(), "rook").unwrap(), "iqn.1989-06.ca.mun.cs.rook:system-disk");
+        assert_eq!(initiator_iqn(&site(), "rook").unwrap(), "iqn.1989-06.ca.mun.cs.rook:system-disk");
     }
 
     #[test]
     fn the_longest_names_fit() {
         let long = "x".repeat(MAX_PART_LEN);
         let domain = "d".repeat(MAX_AUTHORITY_LEN - MAX_PART_LEN);
-        let authority = Authority::new("2026-12", &domain, &long).unwrap();
-        assert_eq!(target_iqn(&authority, &long, &long, u64::MAX).unwrap().len(), MAX_IQN_LEN);
-        assert!(initiator_iqn(&authority, &long).unwrap().len() <= MAX_IQN_LEN);
-        assert!(Authority::new("2026-12", &format!("{domain}d"), &long).is_err());
+        let site = SiteNames::new("2026-12", &domain, &long).unwrap();
+        assert_eq!(target_iqn(&site, &long, &long, u64::MAX).unwrap().len(), MAX_IQN_LEN);
+        assert!(initiator_iqn(&site, &long).unwrap().len() <= MAX_IQN_LEN);
+        let longer = SiteNames::new("2026-12", &format!("{domain}d"), &long);
+        assert!(matches!(longer, Err(NameError::TooLong { .. })));
         let most = 255 - ".json.partial".len();
         assert!(overlay_name(&long, u64::MAX).unwrap().len() <= most);
         assert!(image_file_name(&long, &long).unwrap().len() <= most);
@@ -216,16 +233,16 @@ mod tests {
     #[test]
     fn nothing_breaks_out_of_a_name() {
         for bad in ["", ".", "..", "a/b", "a:b", "a@b", "A", "a_b", "-a", "a\n", "ä", &"x".repeat(64)] {
-            assert!(target_iqn(&authority(), bad, "rook", 1).is_err(), "{bad}");
-            assert!(initiator_iqn(&authority(), bad).is_err(), "{bad}");
+            assert!(target_iqn(&site(), bad, "rook", 1).is_err(), "{bad}");
+            assert!(initiator_iqn(&site(), bad).is_err(), "{bad}");
             assert!(overlay_name(bad, 1).is_err(), "{bad}");
             assert!(image_file_name("a", bad).is_err(), "{bad}");
-            assert!(Authority::new("2026-01", "lab.internal", bad).is_err(), "{bad}");
+            assert!(SiteNames::new("2026-01", "lab.internal", bad).is_err(), "{bad}");
         }
         for bad in ["", "2026", "2026-13", "2026-00", "26-01", "2026-1", "+026-01", "2026-+1"] {
-            assert!(Authority::new(bad, "lab.internal", "a").is_err(), "{bad}");
+            assert!(SiteNames::new(bad, "lab.internal", "a").is_err(), "{bad}");
         }
-        assert!(Authority::new("2026-01", "lab..internal", "a").is_err());
+        assert!(SiteNames::new("2026-01", "lab..internal", "a").is_err());
     }
 
     #[test]
