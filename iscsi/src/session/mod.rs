@@ -1,0 +1,251 @@
+//! The full feature phase: what a logged-in initiator may do (RFC 7143 4.2.2, 11).
+
+mod command;
+mod control;
+mod data_in;
+mod data_out;
+mod tasks;
+mod text;
+mod tmf;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use control::Closing;
+use tasks::{Slot, Tasks};
+use text::Exchange;
+
+use crate::event::EndReason;
+use crate::io::{Io, IoId};
+use crate::limits::Limits;
+use crate::link::{Link, Received};
+use crate::params::Params;
+use crate::pdu::{Frame, NO_TAG, RejectReason, Request, TaskManagementResponse};
+use crate::serial::CmdSn;
+use crate::target::{Directory, Membership, Target};
+
+/// A session, which has this one connection.
+pub(crate) struct Session {
+    limits: Limits,
+    params: Params,
+    initiator: String,
+    cid: u16,
+    portal: SocketAddr,
+    /// The target; `None` in a discovery session.
+    disk: Option<Membership>,
+
+    tasks: Tasks,
+    immediate_open: u32,
+    /// Requests to the disk that the shell has not fetched.
+    io: VecDeque<(IoId, Io)>,
+    /// Requests that the shell has, and has not answered.
+    handed_out: usize,
+    /// Bytes that commands read, wait for, or have yet to send.
+    held: u64,
+    /// Commands with data to send, in their turn.
+    ready: VecDeque<Slot>,
+    waiting_for_r2t: VecDeque<Slot>,
+    next_ttt: u32,
+    pending_functions: VecDeque<TaskManagementResponse>,
+    exchange: Option<Exchange>,
+
+    has_written: bool,
+    /// Whether the initiator is one that answers a ping.
+    answers_pings: bool,
+    last_heard: Duration,
+    pinged: Option<Duration>,
+    /// A cold reset ends the session that asked for it too, once that was answered.
+    close_when_sent: bool,
+    closing: Option<Closing>,
+}
+
+/// What a session begins with.
+pub(crate) struct Beginning {
+    pub(crate) limits: Limits,
+    pub(crate) params: Params,
+    pub(crate) initiator: String,
+    pub(crate) cid: u16,
+    pub(crate) portal: SocketAddr,
+    pub(crate) disk: Option<Membership>,
+}
+
+impl Session {
+    pub(crate) fn new(beginning: Beginning, now: Duration) -> Self {
+        let Beginning { limits, params, initiator, cid, portal, disk } = beginning;
+        Self {
+            limits,
+            params,
+            initiator,
+            cid,
+            portal,
+            disk,
+            tasks: Tasks::default(),
+            immediate_open: 0,
+            io: VecDeque::new(),
+            handed_out: 0,
+            held: 0,
+            ready: VecDeque::new(),
+            waiting_for_r2t: VecDeque::new(),
+            next_ttt: 0,
+            pending_functions: VecDeque::new(),
+            exchange: None,
+            has_written: false,
+            answers_pings: false,
+            last_heard: now,
+            pinged: None,
+            close_when_sent: false,
+            closing: None,
+        }
+    }
+
+    /// Takes one PDU. Most of what can be wrong with it is answered; an error can't be.
+    pub(crate) fn handle(
+        &mut self,
+        link: &mut Link,
+        frame: Frame,
+        directory: &dyn Directory,
+    ) -> Result<(), EndReason> {
+        let request = Request::parse(&frame.bhs, &frame.ahs);
+        let Frame { bhs, data, data_intact, .. } = frame;
+        if let Request::DataOut(pdu) = &request {
+            if !data_intact {
+                self.reject(link, &bhs, RejectReason::DataDigestError);
+            }
+            if self.disk.is_none() {
+                self.reject(link, &bhs, RejectReason::ProtocolError);
+            } else {
+                self.handle_data_out(link, pdu, data, data_intact);
+            }
+            return Ok(());
+        }
+        if !data_intact {
+            // Its number is lost with it, and at error recovery level 0 nobody brings it back.
+            self.reject(link, &bhs, RejectReason::DataDigestError);
+            return Err(EndReason::ProtocolError("data digest error".into()));
+        }
+        if !self.is_in_turn(link, &request)? {
+            return Ok(());
+        }
+        match self.dispatch(link, &request, data, directory) {
+            Ok(()) => Ok(()),
+            Err(Fault::Reject(reason)) => {
+                self.reject(link, &bhs, reason);
+                Ok(())
+            }
+            Err(Fault::End(why)) => Err(why),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        link: &mut Link,
+        request: &Request,
+        data: Bytes,
+        directory: &dyn Directory,
+    ) -> Result<(), Fault> {
+        let is_discovery = self.disk.is_none();
+        match request {
+            Request::Command(_) | Request::TaskManagement(_) if is_discovery => {
+                return Err(Fault::Reject(RejectReason::ProtocolError));
+            }
+            Request::Command(pdu) => self.handle_command(link, pdu, data)?,
+            Request::TaskManagement(pdu) => self.handle_task_management(link, pdu)?,
+            Request::NopOut(pdu) => self.handle_nop_out(link, pdu, data),
+            Request::Text(pdu) => self.handle_text(link, pdu, &data, directory)?,
+            Request::Logout(pdu) => self.handle_logout(link, pdu)?,
+            Request::Snack => return Err(Fault::Reject(RejectReason::SnackReject)),
+            Request::Login(_) => {
+                return Err(Fault::End(EndReason::ProtocolError("login in the full feature phase".into())));
+            }
+            Request::DataOut(_) | Request::Unknown => {
+                return Err(Fault::Reject(RejectReason::CommandNotSupported));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the request's CmdSN is the next. Immediate requests are always in turn.
+    fn is_in_turn(&self, link: &mut Link, request: &Request) -> Result<bool, EndReason> {
+        let numbered: Option<(bool, CmdSn)> = match request {
+            Request::Command(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
+            Request::TaskManagement(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
+            Request::NopOut(pdu) => Some((pdu.immediate || pdu.itt == NO_TAG, pdu.cmd_sn)),
+            Request::Text(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
+            Request::Logout(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
+            Request::DataOut(_) | Request::Login(_) | Request::Snack | Request::Unknown => None,
+        };
+        match numbered {
+            Some((false, number)) => match link.window.receive(number) {
+                Received::InOrder => Ok(true),
+                Received::Outside => Ok(false),
+                Received::Gap => {
+                    Err(EndReason::ProtocolError(format!("commands before {} are missing", number.0)))
+                }
+            },
+            Some((true, _)) | None => Ok(true),
+        }
+    }
+
+    /// What must be done whenever anything happened: orders followed, R2Ts that had to wait sent.
+    pub(crate) fn settle(&mut self, link: &mut Link) {
+        self.follow_orders(link);
+        if !self.waiting_for_r2t.is_empty() {
+            self.send_r2ts(link);
+        }
+        if self.close_when_sent && self.pending_functions.is_empty() {
+            self.closing.get_or_insert(Closing::Silently);
+        }
+    }
+
+    pub(crate) fn target(&self) -> Option<&Arc<Target>> {
+        self.disk.as_ref().map(Membership::target)
+    }
+
+    /// Hears from the initiator.
+    pub(crate) fn heard(&mut self, now: Duration) {
+        self.last_heard = now;
+        self.pinged = None;
+        // Firmware has one command at a time; who has more is an operating system.
+        self.answers_pings |= self.tasks.len() > 1;
+    }
+
+    /// Whether no more can be taken from the initiator for now.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        if !self.answers_pings || self.closing.is_some() {
+            return None;
+        }
+        Some(match self.pinged {
+            None => self.last_heard + self.limits.ping_after,
+            Some(at) => at + self.limits.ping_timeout,
+        })
+    }
+
+    pub(crate) fn handle_timeout(&mut self, link: &mut Link, now: Duration) {
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        match self.pinged {
+            None => self.ping(link, now),
+            Some(_) => self.end(link, EndReason::PingTimeout),
+        }
+    }
+}
+
+/// A request that can't be done.
+enum Fault {
+    Reject(RejectReason),
+    End(EndReason),
+}
+
+impl From<RejectReason> for Fault {
+    fn from(reason: RejectReason) -> Self {
+        Self::Reject(reason)
+    }
+}
