@@ -77,7 +77,9 @@ pub(super) fn whole_blocks(data: &[Bytes]) -> Result<u64, Failure> {
 
 /// The first `count` blocks of `range`, or all.
 pub(super) fn truncated(range: BlockRange, count: u64) -> BlockRange {
-    split_step(range, count).map_or(range, |(head, _)| head)
+    let count = BlockCount::new(count.min(range.count().get()));
+    // Part of a range is one.
+    BlockRange::new(range.start(), count).unwrap_or(range)
 }
 
 /// The range's length as the transport counts it. The limits of each command keep it far below 2^32.
@@ -136,5 +138,11 @@ mod tests {
             range = rest;
         }
         assert_eq!(steps, [(7, 4), (11, 4), (15, 2)]);
+    }
+
+    #[test]
+    fn a_range_can_be_cut_to_nothing() {
+        let range = BlockRange::new(Lba::new(7), BlockCount::new(10)).unwrap();
+        assert_eq!([0, 3, 10, 11].map(|count| truncated(range, count).count().get()), [0, 3, 10, 10]);
     }
 }

@@ -45,3 +45,46 @@ pub(super) fn report_luns(cdb: &Cdb<'_>) -> Verdict {
     data.extend(luns.concat());
     Step::parameter_data(data, cdb.allocation_length())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, lun};
+    use super::super::{Action, Command, Direction, LunOptions, Task, testing::A};
+
+    #[test]
+    fn capacity_is_the_last_block_and_its_size() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.good(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]), [0, 0, 0x0f, 0xff, 0, 0, 2, 0]);
+        let cdb = |length| [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, length, 0, 0];
+        let long = bench.good(&cdb(96), &[]);
+        assert_eq!(long[..16], [0, 0, 0, 0, 0, 0, 0x0f, 0xff, 0, 0, 2, 0, 0, 0, 0xc0, 0]);
+        assert_eq!(long[16..], [0; 16]);
+        for length in 0..32 {
+            assert_eq!(bench.good(&cdb(length), &[]), long[..usize::from(length)]);
+        }
+    }
+
+    #[test]
+    fn a_disk_of_more_than_32_bits_sends_the_initiator_to_the_long_form() {
+        for (blocks, expected) in
+            [(1 << 32, u32::MAX), ((1 << 32) + 1, u32::MAX), (u64::from(u32::MAX), u32::MAX - 1)]
+        {
+            let lun = lun(LunOptions::default(), blocks);
+            let cdb = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let command =
+                Command { lun: 0, cdb: &cdb, nexus: A, expected_len: 8, direction: Direction::Read };
+            let (_, Action::Finish(completion)) = Task::start(&lun, &command) else {
+                panic!("no data is needed")
+            };
+            assert_eq!(completion.data_in.to_bytes()[..4], expected.to_be_bytes());
+        }
+    }
+
+    #[test]
+    fn physical_blocks_may_be_larger() {
+        let options = LunOptions { physical_block_exponent: 3, ..LunOptions::default() };
+        let mut bench = Bench::with(options, 8);
+        let cdb = [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0];
+        assert_eq!(bench.good(&cdb, &[])[13], 3);
+    }
+}

@@ -65,3 +65,29 @@ pub(super) fn ascii<const N: usize>(text: &str) -> [u8; N] {
     }
     field
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Bench;
+
+    #[test]
+    fn standard_data_says_what_the_disk_is() {
+        let mut bench = Bench::new();
+        let data = bench.good(&[0x12, 0, 0, 1, 0, 0], &[]);
+        assert_eq!((data.len(), usize::from(data[4])), (96, 91));
+        assert_eq!(data[..8], [0x00, 0x00, 0x06, 0x12, 91, 0x00, 0x00, 0x02]);
+        assert_eq!(&data[8..36], b"BOOTD   Virtual Disk    0001");
+        assert_eq!(data[58..66], [0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0, 0x09, 0x60]);
+        for length in 0..100_u8 {
+            let cut = bench.good(&[0x12, 0, 0, 0, length, 0], &[]);
+            assert_eq!(cut, data[..data.len().min(usize::from(length))]);
+        }
+    }
+
+    #[test]
+    fn a_field_is_printable_ascii_and_of_one_length() {
+        assert_eq!(&super::ascii::<6>("ab"), b"ab    ");
+        assert_eq!(&super::ascii::<6>("abcdefgh"), b"abcdef");
+        assert_eq!(&super::ascii::<6>("a\nb\u{e9}"), b"a b   ");
+    }
+}

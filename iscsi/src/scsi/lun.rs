@@ -30,20 +30,14 @@ pub struct Identity {
     pub target_name: String,
 }
 
-/// What kind of disk it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What kind of disk it is; by default a writable one of 512-byte blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LunOptions {
     /// Whether every write is refused.
     pub read_only: bool,
     /// Logical blocks per physical block, as a power of two: 3 is a disk of 4 KiB blocks that emulates 512 bytes.
     /// At most 15. Whatever it is, clients are advised to align to 4 KiB.
     pub physical_block_exponent: u8,
-}
-
-impl Default for LunOptions {
-    fn default() -> Self {
-        Self { read_only: false, physical_block_exponent: 0 }
-    }
 }
 
 /// A disk that initiators can log in to: logical unit number 0 of its target.

@@ -30,6 +30,8 @@ mod table;
 mod task;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod thin;
 mod verify;
 mod vpd;

@@ -157,7 +157,8 @@ mod tests {
         let good = control(4, 0);
         let mut unchangeable = good;
         unchangeable[3] = 0;
-        let cases: [(&[&[u8]], (u8, u8, u8)); 9] = [
+        type Case<'a> = (&'a [&'a [u8]], (u8, u8, u8));
+        let cases: [Case<'_>; 9] = [
             (&[&header[..3]], (5, 0x1a, 0)),
             (&[&header, &good, &[0x08]], (5, 0x1a, 0)),
             (&[&header, &good[..11]], (5, 0x1a, 0)),

@@ -243,6 +243,14 @@ mod tests {
                 [crate::io::Io::Write { fua: true, .. }, crate::io::Io::Read { .. }]
             ));
         }
+        for cdb in forms(WRITE_AND_VERIFY, 1, 9, 2) {
+            let nothing = bench.run(&cdb, &[]);
+            assert_eq!(
+                (nothing.status, nothing.data_length),
+                (Status::Good, 1024),
+                "no data, nothing written"
+            );
+        }
         for cdb in forms(WRITE_AND_VERIFY, 3, 9, 2) {
             assert_eq!(bench.bad(&cdb, &[0; 1024]), (5, 0x24, 0));
         }

@@ -132,3 +132,88 @@ fn logical_block_provisioning() -> Vec<u8> {
     const THIN: u8 = 0x02;
     vec![0x00, LBPU | LBPWS | LBPWS10 | LBPRZ, THIN, 0x00]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::LunOptions;
+    use super::super::testing::{BLOCKS, Bench};
+
+    fn page(bench: &mut Bench, code: u8) -> Vec<u8> {
+        let page = bench.good(&[0x12, 1, code, 1, 0, 0], &[]);
+        assert_eq!((page[0], page[1]), (0, code));
+        assert_eq!(usize::from(u16::from_be_bytes([page[2], page[3]])), page.len() - 4);
+        page[4..].to_vec()
+    }
+
+    #[test]
+    fn exactly_the_listed_pages_are_there() {
+        let mut bench = Bench::new();
+        let listed = page(&mut bench, 0);
+        assert!(listed.is_sorted());
+        for code in 0..=u8::MAX {
+            let completion = bench.run(&[0x12, 1, code, 1, 0, 0], &[]);
+            assert_eq!(completion.sense.is_none(), listed.contains(&code), "{code:02x}");
+        }
+        assert_eq!(bench.bad(&[0x12, 0, 0x80, 0, 255, 0], &[]), (5, 0x24, 0), "a page without EVPD");
+    }
+
+    #[test]
+    fn the_disk_is_named_by_all_that_initiators_look_for() {
+        let mut bench = Bench::new();
+        assert_eq!(page(&mut bench, 0x80), b"0123456789abcdef");
+        let ids = page(&mut bench, 0x83);
+        let mut rest = &ids[..];
+        let mut found = Vec::new();
+        while let [protocol_and_set, kind, 0, length, ..] = *rest {
+            let (value, tail) = rest[4..].split_at(usize::from(length));
+            found.push((protocol_and_set, kind, value.to_vec()));
+            rest = tail;
+        }
+        assert_eq!(rest, []);
+        let name = "iqn.2026-01.internal.lab.server:image:client:1";
+        let padded = |name: String| {
+            let mut bytes = name.into_bytes();
+            bytes.resize((bytes.len() + 1).next_multiple_of(4), 0);
+            bytes
+        };
+        assert_eq!(
+            found,
+            [
+                (0x01, 0x03, vec![0x60, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+                (0x02, 0x01, b"BOOTD   0123456789abcdef".to_vec()),
+                (0x51, 0x94, vec![0, 0, 0, 1]),
+                (0x51, 0x95, vec![0, 0, 0, 1]),
+                (0x53, 0x98, padded(format!("{name},t,0x0001"))),
+                (0x53, 0xa8, padded(name.to_owned())),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_limits_are_those_that_are_enforced() {
+        let mut bench = Bench::new();
+        let limits = page(&mut bench, 0xb0);
+        let word = |at: usize| u32::from_be_bytes(limits[at..at + 4].try_into().unwrap());
+        assert_eq!(limits.len(), 60);
+        assert_eq!(limits[..4], [1, 255, 0, 8], "WSNZ, COMPARE AND WRITE, granularity");
+        assert_eq!([word(4), word(8), word(12)], [16384, 2048, 0], "transfers, PRE-FETCH");
+        assert_eq!([word(16), word(20), word(24), word(28)], [1 << 20, 256, 8, 1 << 31], "UNMAP");
+        assert_eq!([word(32), word(36)], [0, 65535], "WRITE SAME");
+        assert_eq!(limits[40..], [0; 20], "no atomic writes");
+    }
+
+    #[test]
+    fn the_disk_does_not_rotate_and_is_thin() {
+        let mut bench = Bench::new();
+        assert_eq!(page(&mut bench, 0xb1)[..4], [0, 1, 0, 0x40]);
+        assert_eq!(page(&mut bench, 0xb2), [0, 0xe4, 2, 0]);
+        assert_eq!(page(&mut bench, 0x86)[..3], [0, 7, 1]);
+    }
+
+    #[test]
+    fn larger_physical_blocks_widen_the_granularity() {
+        let options = LunOptions { physical_block_exponent: 4, ..LunOptions::default() };
+        let mut bench = Bench::with(options, BLOCKS);
+        assert_eq!(page(&mut bench, 0xb0)[2..4], [0, 16]);
+    }
+}
