@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use block::Bytes;
-use lvm::{Engine, EngineError};
+use lvm::{Embedded, EmbeddedConfig, Engine, EngineError};
 use menus::{MenuError, Menus};
 use netboot::{Boots, Interface, Leases, Settings};
 use parking_lot::Mutex;
@@ -31,7 +30,7 @@ use crate::control::{Control, ControlSocket};
 use crate::data::{self, DataDirectory, DataError};
 use crate::events::{self, Events, Recent};
 use crate::machine::Machine;
-use crate::pending::{EmbeddedEngine, SimEngine};
+use crate::pending::SimEngine;
 use crate::privileges;
 use crate::serve::ServiceError;
 use crate::serve::dhcp::Dhcp;
@@ -322,9 +321,10 @@ fn leases(config: &Config) -> Result<(Journal, Leases), DataError> {
 
 fn engine(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(match config.engine {
-        EngineKind::Embedded => {
-            Arc::new(EmbeddedEngine::open(&config.overlay_directory, Bytes(config.cache_size.0))?)
-        }
+        EngineKind::Embedded => Arc::new(Embedded::open(EmbeddedConfig {
+            overlays: config.overlay_directory.clone(),
+            cache: config.cache_size,
+        })?),
         EngineKind::Sim => Arc::new(SimEngine::new()),
     })
 }

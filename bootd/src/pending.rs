@@ -35,12 +35,6 @@ impl SimEngine {
         Self(Default::default())
     }
 }
-pub(crate) struct EmbeddedEngine;
-impl EmbeddedEngine {
-    pub(crate) fn open(_d: &std::path::Path, _b: block::Bytes) -> Result<SimEngine, EngineError> {
-        Ok(SimEngine::new())
-    }
-}
 impl Engine for SimEngine {
     fn name(&self) -> &'static str {
         "sim"
