@@ -28,14 +28,28 @@ pub struct Lab {
     switch: Namespace,
     dir: PathBuf,
     plugs: AtomicU32,
+    tells: bool,
 }
 
 impl Lab {
-    /// A new one.
+    /// A new one, whose daemons and machines say at their end what they last did: a test's output is only shown when it
+    /// fails.
     ///
     /// # Errors
     /// When this machine can't run one; the text says what it lacks.
     pub fn new() -> Result<Self> {
+        Self::make(true)
+    }
+
+    /// A new one where nothing is printed unasked.
+    ///
+    /// # Errors
+    /// When this machine can't run one; the text says what it lacks.
+    pub fn silent() -> Result<Self> {
+        Self::make(false)
+    }
+
+    fn make(tells: bool) -> Result<Self> {
         check_machine()?;
         sweep();
         let name = unique_name()?;
@@ -48,6 +62,7 @@ impl Lab {
             plugs: AtomicU32::new(0),
             name,
             dir,
+            tells,
         };
         lab.switch.ip(&["link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
         lab.switch.ip(&["link", "set", "br0", "up"])?;
@@ -73,6 +88,11 @@ impl Lab {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether what runs in it says at its end what it last did.
+    pub(crate) fn tells(&self) -> bool {
+        self.tells
     }
 
     /// A new tap on the switch, for a virtual machine that runs in [`Lab::switch`]. Returns its name.

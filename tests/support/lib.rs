@@ -3,11 +3,13 @@
 
 mod archive;
 mod console;
+mod daemon;
 mod failure;
 mod initramfs;
 mod lab;
 mod leftovers;
 mod namespace;
+mod net_client;
 mod places;
 mod run;
 mod slots;
@@ -16,10 +18,12 @@ mod virtual_client;
 mod wait;
 
 pub use console::Console;
+pub use daemon::{Daemon, DaemonOptions, Step, refused_start};
 pub use failure::{Context, Failure, Result};
 pub use lab::{CLIENT_INTERFACE, Lab, SERVER, SERVER_INTERFACE};
 pub use leftovers::{mine, sweep};
 pub use namespace::Namespace;
+pub use net_client::{Asks, Lease, NetClient, OfferedDisk};
 pub use places::{bootd_binary, cache_dir, workspace};
 pub use run::{Ran, check_machine, find_program, run, sh};
 pub use slots::VmSlots;

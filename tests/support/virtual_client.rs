@@ -39,6 +39,7 @@ pub struct VirtualClient {
     child: Child,
     console: Console,
     started: Instant,
+    tells: bool,
 }
 
 impl VirtualClient {
@@ -74,7 +75,8 @@ impl VirtualClient {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let (child, console) = switch_on(&mut command)?;
-        Ok(Self { name: name.to_owned(), command, child, console, started: Instant::now() })
+        let (name, tells) = (name.to_owned(), lab.tells());
+        Ok(Self { name, command, child, console, started: Instant::now(), tells })
     }
 
     /// Its name.
@@ -137,6 +139,9 @@ impl VirtualClient {
 impl Drop for VirtualClient {
     fn drop(&mut self) {
         self.pull_plug();
+        if self.tells {
+            eprintln!("console of client {}:\n{}", self.name, self.console.tail());
+        }
     }
 }
 
