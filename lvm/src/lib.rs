@@ -3,6 +3,7 @@
 mod embedded;
 mod engine;
 mod error;
+pub mod images;
 pub mod names;
 
 pub use embedded::{Embedded, EmbeddedConfig};

@@ -11,6 +11,7 @@ use flashcache::{CachedVolume, FlashCache};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::images::load_digests;
 use crate::{CacheStatus, DiskRequest, EngineError};
 
 /// Images that stay open, with what the cache holds of them, while no disk stands on them: a lab that is switched
@@ -140,12 +141,13 @@ impl Images {
         })?;
         // Of the file that was opened, not of what lies under its name by now.
         let meta = file.file().metadata().map_err(unreadable(request))?;
+        let digests = load_digests(&request.path, meta.size(), &request.version);
         Ok(Image {
             name: request.image.clone(),
             version: request.version.clone(),
             path: request.path.clone(),
             id: FileId::of(&meta),
-            volume: Arc::new(CachedVolume::new(&self.cache, file.shared(), None)),
+            volume: Arc::new(CachedVolume::new(&self.cache, file.shared(), digests)),
         })
     }
 
