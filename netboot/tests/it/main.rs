@@ -1,5 +1,12 @@
 //! netboot at the boundary that it promises: datagrams and time in, datagrams and facts out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helper fails by panicking"
+)]
+
 mod dhcp;
 mod golden;
 mod guard;
