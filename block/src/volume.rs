@@ -85,7 +85,8 @@ pub trait Volume: Send + Sync {
     /// As [`write`](Volume::write).
     fn discard(&self, range: BlockRange) -> Result<(), BlockError>;
 
-    /// How the blocks from `start` on are provisioned: the longest run that begins there, at most `range` long.
+    /// How the blocks from `start` on are provisioned: the longest run that begins there, at most `range` long. It
+    /// may be cut short, though not to nothing, where finding its end would take long.
     ///
     /// # Errors
     /// When the layer's own records can't be read.

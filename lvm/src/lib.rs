@@ -5,7 +5,9 @@ mod engine;
 mod error;
 pub mod images;
 pub mod names;
+mod sim;
 
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use engine::{Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine};
 pub use error::EngineError;
+pub use sim::Sim;
