@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Context, Result, fail};
+use crate::{Context, Failure, Result, fail, interrupt};
 
 /// How many lines of a console are shown with a failure.
 const TAIL: usize = 40;
@@ -17,6 +17,9 @@ const LARGEST: usize = 8 << 20;
 
 /// How long a key is held back after the one before: a BIOS keeps 15 keys at most and boot programs poll slowly.
 const KEY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether somebody wants the wait to end.
+const GLANCE: Duration = Duration::from_millis(200);
 
 /// What a machine shows when nothing good will follow.
 const HOPELESS: &[&str] = &["bootd-test: failed", "No bootable device", "Kernel panic"];
@@ -77,23 +80,33 @@ impl Console {
         let deadline = Instant::now() + within;
         let mut screen = self.shown.lock();
         loop {
+            interrupt::check()?;
             if let Some((end, rest)) = find(&screen.text, self.looked, text) {
                 self.looked = end;
                 return Ok(rest);
             }
-            let gave_up = HOPELESS.iter().any(|text| find(&screen.text, self.looked, text).is_some());
             let left = deadline.saturating_duration_since(Instant::now());
-            if screen.ended || gave_up || left.is_zero() {
-                let why = match (screen.ended, gave_up) {
-                    (true, _) => "the machine ended".to_owned(),
-                    (_, true) => "the machine gave up".to_owned(),
-                    _ => format!("{} s passed", within.as_secs()),
-                };
+            let hopeless = screen.hopeless(self.looked);
+            if let Some(why) = hopeless.or_else(|| left.is_zero().then_some("time ran out")) {
                 drop(screen);
                 fail!("waiting for {text:?} on the console, {why}:\n{}", self.tail());
             }
-            screen = self.shown.changed.wait_timeout(screen, left).unwrap_or_else(PoisonError::into_inner).0;
+            screen = self
+                .shown
+                .changed
+                .wait_timeout(screen, left.min(GLANCE))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
+    }
+
+    /// Checks that something good may still follow.
+    ///
+    /// # Errors
+    /// When the machine has ended or shows that it has given up.
+    pub fn check_hope(&self) -> Result {
+        let screen = self.shown.lock();
+        screen.hopeless(0).map_or(Ok(()), |why| Err(Failure::new(why)))
     }
 
     /// Whether `text` was ever shown.
@@ -114,18 +127,18 @@ impl Console {
         Ok(())
     }
 
-    /// All lines with the time since `start` at which they began.
+    /// All whole lines with the time since `start` at which they were complete.
     #[must_use]
     pub fn lines(&self, start: Instant) -> Vec<(Duration, String)> {
         let screen = self.shown.lock();
-        let mut at = 0;
+        let mut end = 0;
         let mut lines = Vec::new();
-        for line in screen.text.split_inclusive(|byte| *byte == b'\n') {
-            let read = screen.times.partition_point(|(from, _)| *from <= at);
-            let time = read.checked_sub(1).and_then(|read| screen.times.get(read)).map(|(_, time)| *time);
+        for line in screen.text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            end += line.len();
+            let reads = screen.times.partition_point(|(from, _)| *from < end);
+            let time = reads.checked_sub(1).and_then(|last| screen.times.get(last)).map(|(_, time)| *time);
             let since = time.map_or(Duration::ZERO, |time| time.saturating_duration_since(start));
             lines.push((since, readable(line)));
-            at += line.len();
         }
         lines
     }
@@ -140,6 +153,16 @@ impl Console {
             let _ = writeln!(tail, "    | {line}");
             tail
         })
+    }
+}
+
+impl Screen {
+    /// Why nothing good will follow what is shown from there on.
+    fn hopeless(&self, from: usize) -> Option<&'static str> {
+        if self.ended {
+            return Some("the machine ended");
+        }
+        HOPELESS.iter().any(|text| find(&self.text, from, text).is_some()).then_some("the machine gave up")
     }
 }
 

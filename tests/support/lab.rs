@@ -2,6 +2,7 @@
 //! never meet it.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -39,6 +40,24 @@ impl Lab {
     /// When this machine can't run one; the text says what it lacks.
     pub fn new() -> Result<Self> {
         Self::make(true)
+    }
+
+    /// A new one for a test; `None` where this machine can't run it, which is said on the terminal. Under `CI=true`
+    /// that is a failure: there a test that does not run is one that nobody misses.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn for_test() -> Result<Option<Self>> {
+        match check_machine() {
+            Ok(()) => Self::new().map(Some),
+            Err(failure) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(failure),
+            Err(failure) => {
+                // Straight to the terminal: what a passing test prints is not shown.
+                let test = thread::current().name().unwrap_or("a test").to_owned();
+                writeln!(std::io::stderr(), "skipped {test}: {failure}")?;
+                Ok(None)
+            }
+        }
     }
 
     /// A new one where nothing is printed unasked.

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Result, fail};
+use crate::{Result, fail, interrupt};
 
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -21,6 +21,7 @@ pub const AGES: Duration = Duration::from_secs(1800);
 pub fn wait_for<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
+        interrupt::check()?;
         if let Some(found) = look()? {
             return Ok(found);
         }
