@@ -18,7 +18,7 @@ pub(super) fn on_disk(geometry: Geometry, lba: u64, count: u64) -> Result<BlockR
 }
 
 /// The blocks that LBA and `count` name, all of them on the disk. An LBA behind the last block is out of range
-/// even with no block to transfer (SBC-3 4.5.1).
+/// even with no block to transfer (SBC-3, logical block addresses).
 pub(super) fn addressed(lun: &Lun, cdb: &Cdb<'_>, count: u64) -> Result<BlockRange, Failure> {
     let (geometry, lba) = (lun.geometry(), cdb.lba());
     if lba >= geometry.blocks().get() {

@@ -6,14 +6,14 @@ use super::Lun;
 use super::cdb::Cdb;
 use super::task::{Step, Verdict};
 
-/// READ CAPACITY (10), SBC-3 5.15: a disk too large for 32 bits says so by all ones.
+/// SBC-3, READ CAPACITY (10) command: a disk too large for 32 bits says so by all ones.
 pub(super) fn read_capacity_10(lun: &Lun) -> Verdict {
     let last = u32::try_from(last_lba(lun)).unwrap_or(u32::MAX);
     let data = [last.to_be_bytes(), SECTOR_SIZE.to_be_bytes()].concat();
     Step::parameter_data(data, 8)
 }
 
-/// READ CAPACITY (16), SBC-3 5.16.
+/// SBC-3, READ CAPACITY (16) command.
 pub(super) fn read_capacity_16(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     const LBPME_LBPRZ: u8 = 0xc0;
     let options = lun.options();
@@ -29,7 +29,7 @@ fn last_lba(lun: &Lun) -> u64 {
     lun.geometry().blocks().get().saturating_sub(1)
 }
 
-/// REPORT LUNS, SPC-4 6.33: LUN 0 and no well-known ones.
+/// SPC-4, REPORT LUNS command: LUN 0 and no well-known ones.
 pub(super) fn report_luns(cdb: &Cdb<'_>) -> Verdict {
     const MIN_ALLOCATION_LENGTH: usize = 16;
     let luns: &[[u8; 8]] = match cdb.byte(2) {

@@ -86,7 +86,7 @@ impl<'a> Cdb<'a> {
         usize::try_from(self.length()).unwrap_or(usize::MAX)
     }
 
-    /// Blocks to transfer. In a 6-byte CDB, 0 means 256 (SBC-3 5.8).
+    /// Blocks to transfer. In a 6-byte CDB, 0 means 256 (SBC-3, READ (6) command).
     pub(super) fn blocks(&self) -> u64 {
         match self.length() {
             0 if self.spec.usage().len() == 6 => 256,

@@ -23,7 +23,7 @@ impl NexusId {
     }
 }
 
-/// An initiator port (RFC 7143 4.4.1: iSCSI name and ISID). It outlives its sessions: a persistent reservation
+/// An initiator port (RFC 7143 4.4.2: iSCSI name and ISID). It outlives its sessions: a persistent reservation
 /// is found again after a new login from the same port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InitiatorPort {
@@ -86,7 +86,7 @@ pub enum Action {
     Finish(Completion),
 }
 
-/// The status byte (SAM-5 5.3).
+/// The status byte (SAM-5, status codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {

@@ -57,12 +57,12 @@ pub(super) fn begin(lun: &Lun, command: &Command<'_>) -> Verdict {
     }
 }
 
-/// LUN 0, in the peripheral device or the flat space addressing method (SAM-5 4.7.7).
+/// LUN 0, in the peripheral device or the flat space addressing method (SAM-5, LUN formats).
 fn is_lun_zero(lun: u64) -> bool {
     matches!(lun, 0 | 0x4000_0000_0000_0000)
 }
 
-/// What a target answers for a logical unit that it doesn't have (SPC-4 6.6.1, 6.33, 6.39).
+/// What a target answers for a logical unit that it doesn't have (SPC-4, incorrect logical unit numbers).
 fn on_absent_lun(command: &Command<'_>) -> Verdict {
     let cdb = Cdb::decode(command.cdb).map_err(|_| Condition::LOGICAL_UNIT_NOT_SUPPORTED)?;
     match cdb.spec().op {
@@ -73,7 +73,7 @@ fn on_absent_lun(command: &Command<'_>) -> Verdict {
     }
 }
 
-/// REQUEST SENSE (SPC-4 6.39): a unit attention that waits, as data; hearing it this way clears it too.
+/// SPC-4, REQUEST SENSE command: a unit attention that waits, as data; hearing it this way clears it too.
 fn request_sense(lun: &Lun, nexus: NexusId, cdb: &Cdb<'_>) -> Verdict {
     let attention = lun.change(|state| state.nexuses.take_attention(nexus));
     sense_data(attention.unwrap_or(Condition::NO_SENSE), cdb)

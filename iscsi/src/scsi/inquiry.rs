@@ -6,7 +6,7 @@ use super::lun::Identity;
 use super::task::{Step, Verdict};
 use super::vpd;
 
-/// SPC-4 6.6.2: what stands for a logical unit that the target doesn't have.
+/// PERIPHERAL QUALIFIER and DEVICE TYPE that stand for a logical unit that the target doesn't have.
 const NOT_CAPABLE: u8 = 0x7f;
 
 /// VERSION: SPC-4.
@@ -21,10 +21,10 @@ const CMDQUE: u8 = 0x02;
 /// ADDITIONAL LENGTH of the standard data, which is 96 bytes long.
 const ADDITIONAL_LENGTH: u8 = 91;
 
-/// The standards that the disk is made by (SPC-4 6.6.2, table 144): SAM-5, SPC-4, SBC-3, iSCSI.
+/// The standards that the disk is made by (SPC-4, VERSION DESCRIPTOR values): SAM-5, SPC-4, SBC-3, iSCSI.
 const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0460, 0x04c0, 0x0960];
 
-/// INQUIRY (SPC-4 6.6).
+/// SPC-4, INQUIRY command.
 pub(super) fn inquiry(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     const EVPD: u8 = 0x01;
     let page_code = cdb.byte(2);
@@ -43,7 +43,7 @@ pub(super) fn absent(cdb: &Cdb<'_>) -> Verdict {
     Step::parameter_data(data, cdb.allocation_length())
 }
 
-/// SPC-4 table 141.
+/// SPC-4, standard INQUIRY data.
 fn standard(identity: &Identity, peripheral: u8) -> Vec<u8> {
     let mut data = vec![peripheral, 0, VERSION_SPC_4, HISUP_FORMAT_2, ADDITIONAL_LENGTH, 0, 0, CMDQUE];
     data.extend(ascii::<8>(&identity.vendor));
@@ -55,7 +55,8 @@ fn standard(identity: &Identity, peripheral: u8) -> Vec<u8> {
     data
 }
 
-/// A left-aligned ASCII field, filled with spaces (SPC-4 4.3.1). What isn't printable ASCII becomes a space.
+/// A left-aligned ASCII field, filled with spaces (SPC-4, ASCII data field requirements). What isn't printable
+/// ASCII becomes a space.
 pub(super) fn ascii<const N: usize>(text: &str) -> [u8; N] {
     let mut field = [b' '; N];
     for (place, byte) in field.iter_mut().zip(text.bytes()) {

@@ -24,7 +24,8 @@ pub struct Identity {
     pub revision: String,
     /// PRODUCT SERIAL NUMBER: ASCII, unique among all disks, at most 36 characters.
     pub serial: String,
-    /// The logical unit's NAA designator: IEEE Registered Extended (SPC-4 7.8.6.6.5), first four bits 6.
+    /// The logical unit's NAA designator: NAA IEEE Registered Extended (SPC-4, NAA designator format), first
+    /// four bits 6.
     pub naa: [u8; 16],
     /// The target's iSCSI name.
     pub target_name: String,
@@ -69,7 +70,8 @@ impl State {
         self.nexuses.any_attention() || self.reserved_by.is_some() || self.persistent.is_reserved()
     }
 
-    /// SAM-5 5.3.3: a unit attention comes before a reservation, and both before what is wrong with the command.
+    /// SAM-5, status precedence: a unit attention comes before a reservation, and both before what is wrong
+    /// with the command.
     fn admit(&mut self, nexus: NexusId, access: Option<Access>) -> Result<(), Failure> {
         if let Some(attention) = self.nexuses.take_attention(nexus) {
             return Err(attention.into());
@@ -99,12 +101,12 @@ impl Lun {
         }
     }
 
-    /// A session begins. Its first command is told of the power on (SPC-4 5.13).
+    /// A session begins. Its first command is told of the power on (SAM-5, power on).
     pub fn join(&self, nexus: NexusId, port: InitiatorPort) {
         self.change(|state| state.nexuses.join(nexus, port));
     }
 
-    /// A session has ended, by logout or otherwise: an I_T nexus loss (SAM-5 6.3.4).
+    /// A session has ended, by logout or otherwise: an I_T nexus loss (SAM-5, I_T nexus loss).
     pub fn leave(&self, nexus: NexusId) {
         self.change(|state| {
             state.nexuses.leave(nexus);
@@ -112,8 +114,8 @@ impl Lun {
         });
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 6.3.3). Every session is told, the one that asked for it too. Commands in progress
-    /// are the transport's to abort, by dropping their tasks.
+    /// LOGICAL UNIT RESET (SAM-5, logical unit reset). Every session is told, the one that asked for it too.
+    /// Commands in progress are the transport's to abort, by dropping their tasks.
     pub fn reset(&self) {
         self.mode.reset();
         self.change(|state| {

@@ -4,7 +4,7 @@ use super::cdb::Cdb;
 use super::task::{Step, Verdict};
 use crate::io::Io;
 
-/// START STOP UNIT, SBC-3 5.25. The disk is always ready, and stays so for the other sessions whatever one of
+/// SBC-3, START STOP UNIT command. The disk is always ready, and stays so for the other sessions whatever one of
 /// them asks; but what a stop promises is kept: the cache is flushed. The medium can't be ejected.
 pub(super) fn start_stop(cdb: &Cdb<'_>) -> Verdict {
     const NO_FLUSH: u8 = 0x04;
@@ -17,12 +17,12 @@ pub(super) fn start_stop(cdb: &Cdb<'_>) -> Verdict {
     if cdb.flag(4, START | NO_FLUSH | POWER_CONDITION) { Ok(Step::Done) } else { Step::last_io(Io::Flush) }
 }
 
-/// PREVENT ALLOW MEDIUM REMOVAL, SPC-4 6.17 (obsolete there, SBC-3 5.6): there is nothing to prevent.
+/// SBC-3, PREVENT ALLOW MEDIUM REMOVAL command: there is nothing to prevent.
 pub(super) fn prevent_allow() -> Verdict {
     Ok(Step::Done)
 }
 
-/// READ DEFECT DATA (10) and (12), SBC-3 5.17 and 5.18: an empty list, in the format that was asked for.
+/// SBC-3, READ DEFECT DATA (10) and (12) commands: an empty list, in the format that was asked for.
 pub(super) fn read_defect_data(cdb: &Cdb<'_>) -> Verdict {
     let ten = cdb.spec().opcode() == 0x37;
     let format = cdb.byte(if ten { 2 } else { 1 });

@@ -5,6 +5,8 @@
 //! attentions that each session has yet to hear. A [`Task`] is one command; its [`Action`]s say what it needs
 //! next, until it ends in a [`Completion`].
 //!
+//! Standards are cited by the names of their sections; the numbers change from draft to draft.
+//!
 //! A command passes [`dispatch`] (which LUN, which command, may this session do it now?) and goes to the module
 //! of its family. What a CDB may hold is said once, in [`table`].
 

@@ -1,4 +1,5 @@
-//! Mode pages: what the disk lets an initiator see (SPC-4 7.5, SBC-3 6.4). [`super::mode_select`] sets them.
+//! Mode pages: what the disk lets an initiator see (SPC-4 and SBC-3, mode parameters). [`super::mode_select`]
+//! sets them.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -60,7 +61,7 @@ impl Settings {
     }
 }
 
-/// The settings as they are, for all sessions (one set of mode pages, SPC-4 5.8).
+/// The settings as they are, for all sessions (one copy of the mode pages).
 #[derive(Debug)]
 pub(super) struct ModePages {
     /// One word, so that a reader never sees half of a change and never waits.
@@ -90,7 +91,7 @@ impl ModePages {
     }
 }
 
-/// MODE SENSE (6), SPC-4 6.13.
+/// SPC-4, MODE SENSE (6) command.
 pub(super) fn sense6(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let descriptor = if has_block_descriptor(cdb) { short_descriptor(lun) } else { Vec::new() };
     let pages = pages(lun, cdb)?;
@@ -100,7 +101,7 @@ pub(super) fn sense6(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     Step::parameter_data([&header, &descriptor[..], &pages].concat(), cdb.allocation_length())
 }
 
-/// MODE SENSE (10), SPC-4 6.14.
+/// SPC-4, MODE SENSE (10) command.
 pub(super) fn sense10(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     const LLBAA: u8 = 0x10;
     let long = cdb.flag(1, LLBAA) && has_block_descriptor(cdb);
@@ -123,20 +124,20 @@ fn has_block_descriptor(cdb: &Cdb<'_>) -> bool {
     !cdb.flag(1, DBD)
 }
 
-/// DEVICE-SPECIFIC PARAMETER (SBC-3 6.4.1): WP, and DPOFUA, for DPO and FUA are taken everywhere.
+/// DEVICE-SPECIFIC PARAMETER (SBC-3, mode parameter header): WP, and DPOFUA, for DPO and FUA are taken everywhere.
 fn device_specific(lun: &Lun) -> u8 {
     const WP: u8 = 0x80;
     const DPOFUA: u8 = 0x10;
     DPOFUA | if lun.is_write_protected() { WP } else { 0 }
 }
 
-/// SBC-3 6.4.2.2.
+/// SBC-3, short LBA mode parameter block descriptor.
 pub(super) fn short_descriptor(lun: &Lun) -> Vec<u8> {
     let blocks = u32::try_from(lun.geometry().blocks().get()).unwrap_or(u32::MAX);
     [blocks.to_be_bytes(), SECTOR_SIZE.to_be_bytes()].concat()
 }
 
-/// SBC-3 6.4.2.3.
+/// SBC-3, long LBA mode parameter block descriptor.
 pub(super) fn long_descriptor(lun: &Lun) -> Vec<u8> {
     let blocks = lun.geometry().blocks().get().to_be_bytes();
     [&blocks[..], &[0; 4], &SECTOR_SIZE.to_be_bytes()].concat()
@@ -166,9 +167,9 @@ fn pages(lun: &Lun, cdb: &Cdb<'_>) -> Result<Vec<u8>, Failure> {
 pub(super) fn page(code: u8, settings: Settings) -> Vec<u8> {
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     match code {
-        // SBC-3 6.4.5.
+        // SBC-3, Caching mode page.
         CACHING => filled(20, &[CACHING, 0x12, bit(settings.write_cache, WCE)]),
-        // SPC-4 7.5.8: commands may be done in any order, and the disk is never busy for longer than 30 s.
+        // SPC-4, Control mode page: commands may be done in any order, and the disk is never busy for longer than 30 s.
         CONTROL => {
             const UNRESTRICTED_REORDERING: u8 = 0x10;
             const BUSY_TIMEOUT: [u8; 2] = 300_u16.to_be_bytes();
@@ -177,7 +178,7 @@ pub(super) fn page(code: u8, settings: Settings) -> Vec<u8> {
             let head = [CONTROL, 0x0a, sense, UNRESTRICTED_REORDERING, protect, 0, 0, 0];
             filled(12, &[&head[..], &BUSY_TIMEOUT].concat())
         }
-        // SPC-4 7.5.12, DEXCPT: exceptions are not reported.
+        // SPC-4, Informational Exceptions Control mode page, DEXCPT: exceptions are not reported.
         INFORMATIONAL_EXCEPTIONS => filled(12, &[INFORMATIONAL_EXCEPTIONS, 0x0a, 0x08]),
         _ => Vec::new(),
     }

@@ -6,7 +6,7 @@ use super::sense::{Condition, Sense};
 use super::task::{Failure, Step, Verdict};
 use super::{Lun, NexusId};
 
-/// MODE SELECT (6) and (10), SPC-4 6.11 and 6.12. All pages are checked before the first takes effect.
+/// SPC-4, MODE SELECT (6) and (10) commands. All pages are checked before the first takes effect.
 pub(super) fn mode_select(cdb: &Cdb<'_>, nexus: NexusId) -> Verdict {
     const PF: u8 = 0x10;
     let six = cdb.spec().opcode() == 0x15;
@@ -26,7 +26,7 @@ pub(super) fn mode_select(cdb: &Cdb<'_>, nexus: NexusId) -> Verdict {
     })
 }
 
-/// The parameter list, SPC-4 7.5.4 to 7.5.7: a header, a block descriptor that changes nothing, and pages.
+/// SPC-4, mode parameter list format: a header, a block descriptor that changes nothing, and pages.
 fn parse(lun: &Lun, list: &[u8], six: bool) -> Result<Settings, Failure> {
     let (header, rest) = list.split_at_checked(if six { 4 } else { 8 }).ok_or_else(too_short)?;
     let (descriptor_length, long) = match header {

@@ -4,10 +4,11 @@ use super::cdb::{Cdb, rows_of};
 use super::table::{Spec, TABLE};
 use super::task::{Step, Verdict};
 
-/// A command timeouts descriptor (SPC-4 table 261) that gives no times: those are the storage's, not ours.
+/// A command timeouts descriptor (SPC-4, command timeouts descriptor) that gives no times: those are the
+/// storage's, not ours.
 const TIMEOUTS: [u8; 12] = [0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// REPORT SUPPORTED OPERATION CODES, SPC-4 6.35.
+/// SPC-4, REPORT SUPPORTED OPERATION CODES command.
 pub(super) fn report_opcodes(cdb: &Cdb<'_>) -> Verdict {
     const RCTD: u8 = 0x80;
     const REPORTING_OPTIONS: u8 = 0x07;
@@ -28,7 +29,7 @@ pub(super) fn report_opcodes(cdb: &Cdb<'_>) -> Verdict {
     Step::parameter_data(data, cdb.allocation_length())
 }
 
-/// SPC-4 6.35.2.
+/// SPC-4, all_commands parameter data format.
 fn all_commands(timeouts: bool) -> Vec<u8> {
     const CTDP: u8 = 0x02;
     const SERVACTV: u8 = 0x01;
@@ -50,7 +51,7 @@ fn all_commands(timeouts: bool) -> Vec<u8> {
     [&length.to_be_bytes(), &descriptors[..]].concat()
 }
 
-/// SPC-4 6.35.3.
+/// SPC-4, one_command parameter data format.
 fn one_command(row: Option<&Spec>, timeouts: bool) -> Vec<u8> {
     const CTDP: u8 = 0x80;
     const NOT_SUPPORTED: u8 = 1;
@@ -68,7 +69,7 @@ fn one_command(row: Option<&Spec>, timeouts: bool) -> Vec<u8> {
     data
 }
 
-/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-4 6.36: ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL
+/// SPC-4, REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS command: ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL
 /// UNIT RESET, TARGET RESET.
 pub(super) fn report_task_management(cdb: &Cdb<'_>) -> Verdict {
     const MIN_ALLOCATION_LENGTH: usize = 4;

@@ -1,4 +1,5 @@
-//! Persistent reservations: who is registered, who has reserved, and what that lets others do (SPC-4 5.12).
+//! Persistent reservations: who is registered, who has reserved, and what that lets others do (SPC-4,
+//! persistent reservations).
 //!
 //! They belong to initiator ports, not to sessions, so they survive a logout and a reset. They don't survive the
 //! target, and say so (PTPL_C is 0).
@@ -9,7 +10,7 @@ use super::sense::{Condition, Sense};
 use super::table::Access;
 use super::task::Failure;
 
-/// The TYPE of a reservation (SPC-4 6.15.3.4): what others may not do, and who is no other.
+/// The TYPE of a reservation (SPC-4, persistent reservations type): what others may not do, and who is no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -116,7 +117,8 @@ impl Persistent {
         })
     }
 
-    /// Whether the reservation keeps a port from such a command (SPC-4 tables 65 and 66).
+    /// Whether the reservation keeps a port from such a command (SPC-4 and SBC-3, commands that are allowed in
+    /// the presence of various reservations).
     pub(super) fn keeps_out(&self, port: Option<&InitiatorPort>, access: Access) -> bool {
         let Some(Reservation { kind, .. }) = self.reservation else {
             return false;
@@ -132,7 +134,7 @@ impl Persistent {
         }
     }
 
-    /// REGISTER (SPC-4 5.12.7.2), and REGISTER AND IGNORE EXISTING KEY where no `old` key is asked for. A new key
+    /// REGISTER, and REGISTER AND IGNORE EXISTING KEY where no `old` key is asked for. A new key
     /// of 0 ends the registration.
     pub(super) fn register(&mut self, port: &InitiatorPort, old: Option<u64>, new: u64) -> Outcome {
         let current = self.key_of(port);
@@ -156,7 +158,7 @@ impl Persistent {
         Ok(Vec::new())
     }
 
-    /// SPC-4 5.12.11.2.3: the holder's reservation goes with its registration.
+    /// SPC-4, unregistering: the holder's reservation goes with its registration.
     fn unregister(&mut self, port: &InitiatorPort) -> Vec<Notice> {
         let held = self.is_holder(port);
         self.registrations.retain(|it| it.port != *port);
@@ -168,7 +170,7 @@ impl Persistent {
         }
     }
 
-    /// RESERVE, SPC-4 5.12.9.
+    /// SPC-4, reserving.
     pub(super) fn reserve(&mut self, port: &InitiatorPort, key: u64, kind: Kind) -> Outcome {
         self.check_key(port, key)?;
         match &self.reservation {
@@ -179,7 +181,7 @@ impl Persistent {
         Ok(Vec::new())
     }
 
-    /// RELEASE, SPC-4 5.12.11.2.2.
+    /// SPC-4, releasing.
     pub(super) fn release(&mut self, port: &InitiatorPort, key: u64, kind: Kind) -> Outcome {
         self.check_key(port, key)?;
         match &self.reservation {
@@ -191,7 +193,7 @@ impl Persistent {
         }
     }
 
-    /// CLEAR, SPC-4 5.12.11.2.8.
+    /// SPC-4, clearing.
     pub(super) fn clear(&mut self, port: &InitiatorPort, key: u64) -> Outcome {
         self.check_key(port, key)?;
         let notices = self.others(port, Condition::RESERVATIONS_PREEMPTED);
@@ -201,8 +203,8 @@ impl Persistent {
         Ok(notices)
     }
 
-    /// PREEMPT, SPC-4 5.12.11.2.4 to 5.12.11.2.6: ends the registrations with the `victim` key, and takes the
-    /// reservation over if that key's port holds it.
+    /// SPC-4, preempting a persistent reservation with the PREEMPT service action: ends the registrations with
+    /// the `victim` key, and takes the reservation over if that key's port holds it.
     pub(super) fn preempt(&mut self, port: &InitiatorPort, key: u64, victim: u64, kind: Kind) -> Outcome {
         self.check_key(port, key)?;
         let takes_over = match self.reservation() {

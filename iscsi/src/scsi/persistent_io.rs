@@ -7,7 +7,7 @@ use super::table::Op;
 use super::task::{Failure, Step, Verdict};
 use super::{InitiatorPort, Lun, NexusId};
 
-/// PERSISTENT RESERVE OUT, SPC-4 6.16.
+/// SPC-4, PERSISTENT RESERVE OUT command.
 pub(super) fn reserve_out(cdb: &Cdb<'_>, nexus: NexusId) -> Verdict {
     const PARAMETER_LIST_LENGTH: u32 = 24;
     let action = Action::of(cdb)?;
@@ -65,7 +65,7 @@ impl Action {
     }
 }
 
-/// The parameter list, SPC-4 table 214: RESERVATION KEY and SERVICE ACTION RESERVATION KEY. The target has one
+/// The basic parameter list: RESERVATION KEY and SERVICE ACTION RESERVATION KEY. The target has one
 /// port, so ALL_TG_PT changes nothing; other initiators can't be registered, nor can anything outlive the target.
 fn parse(list: &[u8], action: Action) -> Result<(u64, u64), Failure> {
     const SPEC_I_PT: u8 = 0x08;
@@ -82,7 +82,7 @@ fn parse(list: &[u8], action: Action) -> Result<(u64, u64), Failure> {
     Ok((u64::from_be_bytes(*key), u64::from_be_bytes(*action_key)))
 }
 
-/// PERSISTENT RESERVE IN, SPC-4 6.15.
+/// SPC-4, PERSISTENT RESERVE IN command.
 pub(super) fn reserve_in(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let data = lun.look(|state| match cdb.spec().op {
         Op::ReserveInKeys => keys(&state.persistent),
@@ -93,16 +93,16 @@ pub(super) fn reserve_in(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     Step::parameter_data(data, cdb.allocation_length())
 }
 
-/// REPORT CAPABILITIES, SPC-4 table 207: ATP_C, TMV, and all six types.
+/// REPORT CAPABILITIES: ATP_C, TMV, and all six types.
 const CAPABILITIES: [u8; 8] = [0, 8, 0x04, 0x80, 0xea, 0x01, 0, 0];
 
-/// READ KEYS, SPC-4 table 203.
+/// READ KEYS.
 fn keys(persistent: &Persistent) -> Vec<u8> {
     let keys: Vec<u8> = persistent.registrations().iter().flat_map(|it| it.key.to_be_bytes()).collect();
     with_header(persistent, &keys)
 }
 
-/// READ RESERVATION, SPC-4 table 205.
+/// READ RESERVATION.
 fn reservation(persistent: &Persistent) -> Vec<u8> {
     let body = persistent.reservation().map(|(kind, key)| {
         let mut body = key.to_be_bytes().to_vec();
@@ -112,7 +112,7 @@ fn reservation(persistent: &Persistent) -> Vec<u8> {
     with_header(persistent, &body.unwrap_or_default())
 }
 
-/// READ FULL STATUS, SPC-4 table 211.
+/// READ FULL STATUS.
 fn full_status(persistent: &Persistent) -> Vec<u8> {
     const ALL_TG_PT: u8 = 0x02;
     const R_HOLDER: u8 = 0x01;
@@ -132,7 +132,7 @@ fn full_status(persistent: &Persistent) -> Vec<u8> {
     with_header(persistent, &body)
 }
 
-/// An iSCSI initiator port's TransportID, SPC-4 7.6.4.6: name and ISID, ended by a zero byte, filled to a multiple
+/// An iSCSI initiator port's TransportID: name and ISID, ended by a zero byte, filled to a multiple
 /// of four.
 fn transport_id(port: &InitiatorPort) -> Vec<u8> {
     const ISCSI_WITH_ISID: u8 = 0x45;

@@ -1,10 +1,10 @@
-//! RESERVE and RELEASE, the older of the two kinds of reservation (SPC-2 5.5.1). A session holds it, so it ends
-//! with the session, and with a reset.
+//! RESERVE and RELEASE, the older of the two kinds of reservation (SPC-2, reservations). A session holds it, so
+//! it ends with the session, and with a reset.
 
 use super::task::{Failure, Step, Verdict};
 use super::{Lun, NexusId};
 
-/// RESERVE (6), SPC-2 7.21. Not while anyone is registered for persistent ones (SPC-3 5.6.3).
+/// SPC-2, RESERVE (6) command. Not while anyone is registered for persistent ones.
 pub(super) fn reserve(lun: &Lun, nexus: NexusId) -> Verdict {
     lun.change(|state| {
         if state.persistent.is_in_use() || state.reserved_by.is_some_and(|holder| holder != nexus) {
@@ -15,7 +15,7 @@ pub(super) fn reserve(lun: &Lun, nexus: NexusId) -> Verdict {
     })
 }
 
-/// RELEASE (6), SPC-2 7.16. Of a reservation that another session holds, or nobody, it does nothing.
+/// SPC-2, RELEASE (6) command. Of a reservation that another session holds, or nobody, it does nothing.
 pub(super) fn release(lun: &Lun, nexus: NexusId) -> Verdict {
     lun.change(|state| {
         if state.persistent.is_in_use() {

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 
 use super::Lun;
-use super::blocks::{addressed, byte_len, check_writable, to_end_if_none, transfer, whole_blocks};
+use super::blocks::{addressed, byte_len, check_writable, to_end_if_none, transfer, truncated, whole_blocks};
 use super::cdb::Cdb;
+use super::limits::MAX_TRANSFER_BLOCKS;
 use super::sense::Condition;
 use super::task::{Step, Verdict};
 use crate::io::{Io, IoOutcome};
 
-/// READ (6), (10), (12) and (16), SBC-3 5.10 to 5.13. DPO is advice, and FUA asks for nothing that a read from
+/// SBC-3, READ (6), (10), (12) and (16) commands. DPO is advice, and FUA asks for nothing that a read from
 /// the cache doesn't give: no write is acknowledged before reads see it.
 pub(super) fn read(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let range = transfer(lun, cdb)?;
@@ -22,7 +23,7 @@ pub(super) fn read(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     })
 }
 
-/// WRITE (6), (10), (12) and (16), SBC-3 5.32 to 5.35.
+/// SBC-3, WRITE (6), (10), (12) and (16) commands.
 pub(super) fn write(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let range = transfer(lun, cdb)?;
     check_writable(lun)?;
@@ -32,7 +33,7 @@ pub(super) fn write(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     })
 }
 
-/// ORWRITE (16), SBC-3 5.7.
+/// SBC-3, ORWRITE (16) command.
 pub(super) fn or_write(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let range = transfer(lun, cdb)?;
     check_writable(lun)?;
@@ -42,14 +43,14 @@ pub(super) fn or_write(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     })
 }
 
-/// PRE-FETCH (10) and (16), SBC-3 5.8 and 5.9. GOOD, not CONDITION MET: nobody promises that the blocks stay in
-/// the cache until they are read.
+/// SBC-3, PRE-FETCH (10) and (16) commands. GOOD, not CONDITION MET: nobody promises that the blocks stay in
+/// the cache until they are read. Nor does anyone get more than one transfer's worth of them brought there.
 pub(super) fn prefetch(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let range = to_end_if_none(lun, cdb)?;
-    Step::last_io(Io::Prefetch(range))
+    Step::last_io(Io::Prefetch(truncated(range, u64::from(MAX_TRANSFER_BLOCKS))))
 }
 
-/// SYNCHRONIZE CACHE (10) and (16), SBC-3 5.28. The whole cache is flushed whatever the range. IMMED is not made
+/// SBC-3, SYNCHRONIZE CACHE (10) and (16) commands. The whole cache is flushed whatever the range. IMMED is not made
 /// use of: the answer comes when all is done.
 pub(super) fn synchronize_cache(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     addressed(lun, cdb, u64::from(cdb.length()))?;
@@ -70,7 +71,7 @@ fn put(data: Vec<Bytes>, io: impl FnOnce(Vec<Bytes>) -> Io) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{BLOCKS, Bench, sense};
-    use super::super::{LunOptions, MAX_TRANSFER_BLOCKS, Status};
+    use super::super::{LunOptions, Status};
     use super::*;
 
     const LAST: u32 = BLOCKS as u32 - 1;
@@ -166,6 +167,42 @@ mod tests {
         assert_eq!(bench.disk.blocks(0, 1), [0xaa; 512]);
         let nothing = bench.run(&two_blocks, &[]);
         assert_eq!((nothing.status, nothing.data_length), (Status::Good, 1024));
+    }
+
+    #[test]
+    fn or_write_sets_bits() {
+        let mut bench = Bench::new();
+        bench.disk.blocks(3, 1).fill(0xa5);
+        let cdb = [0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0];
+        bench.good(&cdb, &[0x5a; 512]);
+        assert_eq!(bench.disk.blocks(3, 1), [0xff; 512]);
+        assert_eq!(bench.bad(&cdb, &[0; 100]), (5, 0x0e, 3));
+    }
+
+    #[test]
+    fn a_prefetch_is_only_a_hint_and_only_for_so_much() {
+        let blocks = u64::from(MAX_TRANSFER_BLOCKS) + 9;
+        let mut bench = Bench::with(LunOptions::default(), blocks);
+        for (cdb, count) in [
+            (vec![0x34, 2, 0, 0, 0, 7, 3, 0, 2, 0], 2),
+            (vec![0x34, 0, 0, 0, 0, 7, 0, 0, 0, 0], u64::from(MAX_TRANSFER_BLOCKS)),
+            (vec![0x90, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0], 1),
+        ] {
+            bench.good(&cdb, &[]);
+            let Some(Io::Prefetch(range)) = bench.disk.requests.last() else { panic!("{cdb:02x?}") };
+            assert_eq!((range.start().get(), range.count().get()), (7, count));
+        }
+        let beyond = [0x90, 0, 0, 0, 0, 0, 0, 0, 0x40, 9, 0, 0, 0, 0, 0, 0];
+        assert_eq!(bench.bad(&beyond, &[]), (5, 0x21, 0));
+    }
+
+    #[test]
+    fn a_flush_is_of_the_whole_cache_and_of_blocks_that_are_there() {
+        let mut bench = Bench::new();
+        bench.good(&[0x35, 2, 0, 0, 0, 0, 0, 0, 0, 0], &[]);
+        bench.good(&[0x91, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0], &[]);
+        assert_eq!(bench.disk.requests, [Io::Flush, Io::Flush]);
+        assert_eq!(bench.bad(&[0x35, 0, 0xff, 0, 0, 0, 0, 0, 1, 0], &[]), (5, 0x21, 0));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Sense data: why a command failed, in the two formats of SPC-4 4.5, and the one place where a disk's error
+//! Sense data: why a command failed, in the two formats of SPC-4, and the one place where a disk's error
 //! becomes a SCSI error.
 
 use block::ErrorKind;
 
-/// The sense key (SPC-4 4.5.6).
+/// The sense key (SPC-4, sense key and additional sense code definitions).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum SenseKey {
@@ -42,7 +42,7 @@ macro_rules! conditions {
     ($($name:ident = $key:ident $asc:literal $ascq:literal;)*) => {
         impl Condition {
             $(
-                #[doc = concat!("SPC-4 table D.2: ", stringify!($name), ".")]
+                #[doc = concat!("SPC-4, ASC and ASCQ assignments: ", stringify!($name), ".")]
                 pub const $name: Self = Self { key: SenseKey::$key, asc: $asc, ascq: $ascq };
             )*
         }
@@ -96,14 +96,14 @@ impl Condition {
 /// The layout of sense data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SenseFormat {
-    /// 18 bytes, SPC-4 4.5.3. The INFORMATION field holds 32 bits.
+    /// 18 bytes. The INFORMATION field holds 32 bits.
     #[default]
     Fixed,
-    /// 8 bytes and descriptors, SPC-4 4.5.2.
+    /// 8 bytes, and a descriptor for each thing more.
     Descriptor,
 }
 
-/// Where in a CDB or parameter list the fault lies (SPC-4 4.5.2.4.2).
+/// Where in a CDB or parameter list the fault lies (SPC-4, field pointer sense key specific data).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldPointer {
     /// Whether in the CDB; else in the parameter list.
@@ -222,11 +222,7 @@ mod tests {
     #[test]
     fn fixed_format_is_18_bytes_with_the_field_pointer() {
         let sense = Sense::from(Condition::INVALID_FIELD_IN_CDB).at_cdb(2, Some(7));
-        assert_eq!(
-            sense.to_bytes(),
-            [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 2],
-            "SPC-4 table 53"
-        );
+        assert_eq!(sense.to_bytes(), [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 2]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The one table of commands. The decoder, the reservation rules and REPORT SUPPORTED OPERATION CODES all read
 //! it, so what is reported is what is done.
 //!
-//! A row's usage map is the CDB as SPC-4 6.35.3 wants it reported: the opcode and the service action as they
-//! are, then a one for each bit that is looked at. The decoder refuses a CDB with any other bit set. That also
-//! refuses RDPROTECT, WRPROTECT and VRPROTECT, ANCHOR and NACA, whose meanings the disk doesn't have. GROUP
-//! NUMBER is let pass: it only sorts statistics, which nobody asks for.
+//! A row's usage map is the CDB as SPC-4 wants it reported (CDB USAGE DATA): the opcode and the service action
+//! as they are, then a one for each bit that is looked at. The decoder refuses a CDB with any other bit set.
+//! That also refuses RDPROTECT, WRPROTECT and VRPROTECT, ANCHOR and NACA, whose meanings the disk doesn't have.
+//! GROUP NUMBER is let pass: it only sorts statistics, which nobody asks for.
 
 /// What to do. Forms of one command that differ only in their CDB share a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,8 @@ pub(super) enum Op {
     WriteSame,
 }
 
-/// Whom another nexus' reservation keeps out (SPC-4 table 65, SBC-3 table 13, SPC-2 table 9).
+/// Whom another nexus' reservation keeps out (SPC-4 and SBC-3, commands that are allowed in the
+/// presence of various reservations; SPC-2, reservations).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// Nobody, and no unit attention either: INQUIRY, REPORT LUNS and REQUEST SENSE.

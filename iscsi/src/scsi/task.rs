@@ -47,7 +47,7 @@ impl Step {
         Self::io(io, |_, _| Ok(Self::Done))
     }
 
-    /// Parameter data, cut to what the CDB allows (SPC-4 4.2.5.6).
+    /// Parameter data, cut to what the CDB allows (SPC-4, allocation length).
     pub(super) fn parameter_data(mut data: Vec<u8>, allocation_length: usize) -> Verdict {
         data.truncate(allocation_length);
         Ok(Self::Data(Bytes::from(data).into()))

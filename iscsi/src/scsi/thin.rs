@@ -11,7 +11,7 @@ use super::sense::{Condition, Sense};
 use super::task::{Failure, Step, Verdict};
 use crate::io::{Io, IoOutcome};
 
-/// UNMAP, SBC-3 5.28. Every descriptor is checked before the first is done.
+/// SBC-3, UNMAP command. Every descriptor is checked before the first is done.
 pub(super) fn unmap(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     check_writable(lun)?;
     let length = cdb.length();
@@ -24,7 +24,7 @@ pub(super) fn unmap(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     })
 }
 
-/// The parameter list, SBC-3 table 90: a header of 8 bytes, then 16 for each range. Ranges of no block are left out.
+/// SBC-3, UNMAP parameter list: a header of 8 bytes, then 16 for each range. Ranges of no block are left out.
 fn parse_unmap(lun: &Lun, list: &[u8]) -> Result<Vec<BlockRange>, Failure> {
     let (header, rest) = list.split_first_chunk::<8>().ok_or(Condition::PARAMETER_LIST_LENGTH_ERROR)?;
     let [_, _, high, low, ..] = *header;
@@ -55,7 +55,7 @@ fn unmap_descriptor(bytes: &[u8]) -> Option<(u64, u32)> {
     Some((u64::from_be_bytes(*lba), u32::from_be_bytes(*count)))
 }
 
-/// GET LBA STATUS, SBC-3 5.3: runs of blocks from LBA on, until the disk or the room for them ends. There is
+/// SBC-3, GET LBA STATUS command: runs of blocks from LBA on, until the disk or the room for them ends. There is
 /// always one.
 pub(super) fn get_lba_status(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     const HEADER: usize = 8;
@@ -93,7 +93,7 @@ impl LbaStatus {
         })
     }
 
-    /// SBC-3 table 53.
+    /// SBC-3, GET LBA STATUS parameter data.
     fn parameter_data(&self) -> Vec<u8> {
         let length = u32::try_from(4 + 16 * self.found.len()).unwrap_or(u32::MAX);
         let mut data = length.to_be_bytes().to_vec();
@@ -112,7 +112,7 @@ impl LbaStatus {
     }
 }
 
-/// SANITIZE with BLOCK ERASE, SBC-3 5.24: what the client ever wrote is gone, and the disk reads as zero. It is
+/// SBC-3, SANITIZE command with BLOCK ERASE: what the client ever wrote is gone, and the disk reads as zero. It is
 /// one request, so it can't be interrupted half-way, and it ends before the command does whatever IMMED says.
 pub(super) fn sanitize_block_erase(lun: &Lun) -> Verdict {
     check_writable(lun)?;

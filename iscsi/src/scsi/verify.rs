@@ -14,7 +14,7 @@ use super::task::{Failure, Step, Verdict};
 use super::{Command, Lun};
 use crate::io::{Io, IoOutcome};
 
-/// BYTCHK (SBC-3 5.29, table 96): what the blocks are compared with.
+/// SBC-3, VERIFY (10) command, BYTCHK: what the blocks are compared with.
 enum ByteCheck {
     /// Nothing: they need only be readable.
     Medium,
@@ -35,7 +35,7 @@ impl ByteCheck {
     }
 }
 
-/// VERIFY (10), (12) and (16), SBC-3 5.29 to 5.31.
+/// SBC-3, VERIFY (10), (12) and (16) commands.
 pub(super) fn verify(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let check = ByteCheck::of(cdb)?;
     let range = transfer(lun, cdb)?;
@@ -56,7 +56,7 @@ pub(super) fn verify(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     }
 }
 
-/// WRITE AND VERIFY (10), (12) and (16), SBC-3 5.36 to 5.38: written through, then read back.
+/// SBC-3, WRITE AND VERIFY (10), (12) and (16) commands: written through, then read back.
 pub(super) fn write_and_verify(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     let compare = match ByteCheck::of(cdb)? {
         ByteCheck::Medium => false,
@@ -76,7 +76,7 @@ pub(super) fn write_and_verify(lun: &Lun, cdb: &Cdb<'_>) -> Verdict {
     })
 }
 
-/// COMPARE AND WRITE, SBC-3 5.2: as much data to compare with as to write. An initiator whose data is not as long
+/// SBC-3, COMPARE AND WRITE command: as much data to compare with as to write. An initiator whose data is not as long
 /// as its CDB says is refused, for it can't mean what it asks.
 pub(super) fn compare_and_write(lun: &Lun, cdb: &Cdb<'_>, command: &Command<'_>) -> Verdict {
     let range = addressed(lun, cdb, u64::from(cdb.length()))?;
@@ -146,8 +146,8 @@ impl Verification {
     }
 }
 
-/// MISCOMPARE. The information is the offset in the data for COMPARE AND WRITE (SBC-3 5.2), and the address of
-/// the block for the others (SBC-3 4.18.1).
+/// MISCOMPARE. The information is the offset in the data for COMPARE AND WRITE, and the block's address for the
+/// others.
 fn miscompare(information: u64) -> Failure {
     Sense::from(Condition::MISCOMPARE_DURING_VERIFY).with_information(information).into()
 }

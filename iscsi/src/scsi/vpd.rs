@@ -1,5 +1,6 @@
-//! Vital product data: the pages by which an initiator learns who the disk is and what it can do (SPC-4 7.8,
-//! SBC-3 6.5). Windows believes page 00h to the letter, so it lists exactly what [`page`] can answer.
+//! Vital product data: the pages by which an initiator learns who the disk is and what it can do (SPC-4 and
+//! SBC-3, vital product data parameters). Windows believes page 00h to the letter, so it lists exactly what
+//! [`page`] can answer.
 
 use super::Lun;
 use super::inquiry::ascii;
@@ -8,7 +9,7 @@ use super::limits::{
     MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS, OPTIMAL_TRANSFER_BLOCKS,
 };
 
-/// RELATIVE TARGET PORT IDENTIFIER and TARGET PORT GROUP: the target has one port, in one group.
+/// RELATIVE TARGET PORT IDENTIFIER: the target has one port.
 const TARGET_PORT: [u8; 4] = [0, 0, 0, 1];
 
 /// The codes that [`page`] answers.
@@ -36,8 +37,8 @@ pub(super) fn page(lun: &Lun, code: u8) -> Option<Vec<u8>> {
     Some(page)
 }
 
-/// Page 83h, SPC-4 7.8.6: the logical unit by NAA and by T10 vendor, the target port by number, group and
-/// name, the target device by name.
+/// SPC-4, Device Identification VPD page: the logical unit by NAA and by T10 vendor, the target port by number
+/// and name, the target device by name.
 fn device_identification(lun: &Lun) -> Vec<u8> {
     const BINARY: u8 = 1;
     const ASCII: u8 = 2;
@@ -53,14 +54,13 @@ fn device_identification(lun: &Lun) -> Vec<u8> {
         designator(BINARY, LOGICAL_UNIT | 0x3, &identity.naa),
         designator(ASCII, LOGICAL_UNIT | 0x1, &t10),
         designator(BINARY, TARGET_PORT_OF_ISCSI | 0x4, &TARGET_PORT),
-        designator(BINARY, TARGET_PORT_OF_ISCSI | 0x5, &TARGET_PORT),
         designator(UTF8, TARGET_PORT_OF_ISCSI | 0x8, &port_name),
         designator(UTF8, TARGET_DEVICE_OF_ISCSI | 0x8, &device_name),
     ]
     .concat()
 }
 
-/// A designation descriptor (SPC-4 table 587). `kind` is PIV, ASSOCIATION and DESIGNATOR TYPE.
+/// A designation descriptor (SPC-4, designation descriptor). `kind` is PIV, ASSOCIATION and DESIGNATOR TYPE.
 fn designator(code_set: u8, kind: u8, value: &[u8]) -> Vec<u8> {
     const PROTOCOL_ISCSI: u8 = 0x50;
     const PIV: u8 = 0x80;
@@ -72,7 +72,8 @@ fn designator(code_set: u8, kind: u8, value: &[u8]) -> Vec<u8> {
     all
 }
 
-/// A SCSI name string: ended by a zero byte, filled to a multiple of four (SPC-4 7.8.6.11).
+/// A SCSI name string: ended by a zero byte, filled to a multiple of four (SPC-4, SCSI name string
+/// designator format).
 fn name_string(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.truncate(MAX_DESIGNATOR - 4);
@@ -80,14 +81,14 @@ fn name_string(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Page 86h, SPC-4 7.8.7: simple, ordered and head-of-queue tasks, and a volatile cache.
+/// SPC-4, Extended INQUIRY Data VPD page: simple, ordered and head-of-queue tasks, and a volatile cache.
 fn extended_inquiry() -> Vec<u8> {
     let mut body = vec![0x00, 0x07, 0x01];
     body.resize(60, 0);
     body
 }
 
-/// Page B0h, SBC-3 6.5.3.
+/// SBC-3, Block Limits VPD page.
 fn block_limits(lun: &Lun) -> Vec<u8> {
     const WSNZ: u8 = 0x01;
     // UGAVALID, with granules that begin at block 0.
@@ -111,8 +112,8 @@ fn block_limits(lun: &Lun) -> Vec<u8> {
     body
 }
 
-/// Page B1h, SBC-3 6.5.2: a medium that doesn't rotate, so that nobody defragments it, and which can be read
-/// right after a BLOCK ERASE.
+/// SBC-3, Block Device Characteristics VPD page: a medium that doesn't rotate, so that nobody defragments it,
+/// and which can be read right after a BLOCK ERASE.
 fn block_device_characteristics() -> Vec<u8> {
     const NON_ROTATING: [u8; 2] = [0x00, 0x01];
     const WABEREQ_READABLE: u8 = 0x40;
@@ -122,8 +123,8 @@ fn block_device_characteristics() -> Vec<u8> {
     body
 }
 
-/// Page B2h, SBC-3 6.5.4: UNMAP and both forms of WRITE SAME give space back, such blocks read as zero, and
-/// the disk is thin.
+/// SBC-3, Logical Block Provisioning VPD page: UNMAP and both forms of WRITE SAME give space back, such blocks
+/// read as zero, and the disk is thin.
 fn logical_block_provisioning() -> Vec<u8> {
     const LBPU: u8 = 0x80;
     const LBPWS: u8 = 0x40;
@@ -182,7 +183,6 @@ mod tests {
                 (0x01, 0x03, vec![0x60, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
                 (0x02, 0x01, b"BOOTD   0123456789abcdef".to_vec()),
                 (0x51, 0x94, vec![0, 0, 0, 1]),
-                (0x51, 0x95, vec![0, 0, 0, 1]),
                 (0x53, 0x98, padded(format!("{name},t,0x0001"))),
                 (0x53, 0xa8, padded(name.to_owned())),
             ]

@@ -14,11 +14,12 @@ use crate::io::Io;
 /// Blocks in the pattern of which a step's data is put together.
 const PATTERN_BLOCKS: u64 = 128;
 
-/// WRITE SAME (10) and (16), SBC-3 5.42 and 5.43.
+/// SBC-3, WRITE SAME (10) and (16) commands.
 ///
-/// With UNMAP, zeros give space back, and other data is written: what is unmapped reads as zero, and a WRITE SAME
-/// may not leave anything else than its data behind (SBC-3 4.7.3.4.4). Zeros give space back without UNMAP too:
-/// the disk may unmap what reads the same (SBC-3 4.7.3.2), and a cleared disk then takes no space.
+/// With UNMAP, zeros give space back, and other data is written: what is unmapped reads as zero, and a WRITE
+/// SAME may not leave anything else than its data behind (SBC-3, WRITE SAME command and unmap operations).
+/// Zeros give space back without UNMAP too: the disk may unmap what reads the same (SBC-3, autonomous LBA
+/// transitions), and a cleared disk then takes no space.
 pub(super) fn write_same(lun: &Lun, cdb: &Cdb<'_>, command: &Command<'_>) -> Verdict {
     const NDOB: u8 = 0x01;
     let count = u64::from(cdb.length());
