@@ -89,6 +89,27 @@ impl SimDisk {
         Ok(bytes)
     }
 
+    /// Appends the range to `out`, with `lower` for what is the image's; ends with `false` when that does.
+    fn fetch(
+        &self,
+        range: BlockRange,
+        out: &mut Segments,
+        lower: impl Fn(BlockRange, &mut Segments) -> Result<bool, BlockError>,
+    ) -> Result<bool, BlockError> {
+        let state = self.state.read();
+        alive(&state)?;
+        for share in shares(range) {
+            let block = match state.blocks.get(&share.block) {
+                Some(Some(written)) => written,
+                Some(None) => ZEROS,
+                None if lower(share.range(), out)? => continue,
+                None => return Ok(false),
+            };
+            out.push(Bytes::copy_from_slice(block.get(share.from..share.to).unwrap_or_default()));
+        }
+        Ok(true)
+    }
+
     /// Writes `bytes` over the range: all of it or nothing.
     fn put(&self, state: &mut State, range: BlockRange, bytes: &[u8]) -> Result<(), BlockError> {
         let fresh =
@@ -130,20 +151,16 @@ impl Volume for SimDisk {
     }
 
     fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
-        let state = self.state.read();
-        alive(&state)?;
-        for share in shares(range) {
-            let block = match state.blocks.get(&share.block) {
-                Some(Some(written)) => written,
-                Some(None) => ZEROS,
-                None => {
-                    self.lower.read(share.range(), out)?;
-                    continue;
-                }
-            };
-            out.push(Bytes::copy_from_slice(block.get(share.from..share.to).unwrap_or_default()));
+        self.fetch(range, out, |part, out| self.lower.read(part, out).map(|()| true)).map(|_| ())
+    }
+
+    fn try_read(&self, range: BlockRange, out: &mut Segments) -> Result<bool, BlockError> {
+        let before = out.len();
+        let done = self.fetch(range, out, |part, out| self.lower.try_read(part, out))?;
+        if !done {
+            out.truncate(before);
         }
-        Ok(())
+        Ok(done)
     }
 
     fn write(&self, start: Lba, data: &[Bytes], _fua: bool) -> Result<(), BlockError> {

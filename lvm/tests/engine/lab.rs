@@ -1,0 +1,112 @@
+//! An engine, an image, and a place for both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use block::{BlockCount, BlockError, BlockRange, Bytes, ErrorKind, Lba, Segments, Volume};
+use lvm::{Attached, Disk, DiskRequest, Embedded, EmbeddedConfig, Engine, EngineError, Sim};
+
+/// Bytes in the lab's images: more than one chunk of the cache, the last one short.
+pub(crate) const SIZE: usize = (3 << 20) + 4608;
+
+pub(crate) struct Lab {
+    pub(crate) root: tempfile::TempDir,
+    engine: Option<Arc<dyn Engine>>,
+}
+
+/// An image none of whose sectors are alike, and different for each `seed`.
+pub(crate) fn image(seed: u64) -> Vec<u8> {
+    (1..=SIZE as u64 / 512).flat_map(|i| (i ^ seed << 32).to_le_bytes().repeat(64)).collect()
+}
+
+pub(crate) fn range(start: u64, count: u64) -> BlockRange {
+    BlockRange::new(Lba::new(start), BlockCount::new(count)).unwrap()
+}
+
+pub(crate) fn kind<T>(result: Result<T, BlockError>) -> Option<ErrorKind> {
+    result.err().map(|e| e.kind())
+}
+
+pub(crate) fn open(root: &Path) -> Result<Embedded, EngineError> {
+    Embedded::open(EmbeddedConfig { overlays: root.join("overlays"), cache: Bytes(16 << 20) })
+}
+
+impl Lab {
+    fn new(engine: impl FnOnce(&Path) -> Arc<dyn Engine>) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Some(engine(root.path()));
+        let lab = Self { root, engine };
+        fs::write(lab.image_path("one"), image(1)).unwrap();
+        lab
+    }
+
+    pub(crate) fn embedded() -> Self {
+        Self::new(|root| Arc::new(open(root).unwrap()))
+    }
+
+    pub(crate) fn sim() -> Self {
+        Self::new(|_| Arc::new(Sim::new()))
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &**self.engine.as_ref().unwrap()
+    }
+
+    /// Ends the engine as a kill would: nothing is done at its end that another process relies on. Then starts
+    /// another in its place.
+    pub(crate) fn restart(&mut self) {
+        self.engine = None;
+        self.engine = Some(Arc::new(open(self.root.path()).unwrap()));
+    }
+
+    pub(crate) fn image_path(&self, version: &str) -> PathBuf {
+        self.root.path().join(format!("debian@{version}.img"))
+    }
+
+    pub(crate) fn request(&self, client: &str, epoch: u64) -> DiskRequest {
+        DiskRequest {
+            client: client.to_owned(),
+            epoch,
+            image: "debian".to_owned(),
+            version: "one".to_owned(),
+            path: self.image_path("one"),
+            overlay_limit: Bytes(1 << 20),
+            note: format!("what the shell knows of {client}"),
+        }
+    }
+
+    /// Attaches a disk that is not attached yet.
+    pub(crate) fn made(&self, client: &str, epoch: u64) -> Disk {
+        match self.engine().attach(self.request(client, epoch)).unwrap() {
+            Attached::Made(disk) => disk,
+            Attached::Already(_) => panic!("{client} had a disk of boot {epoch}"),
+        }
+    }
+
+    /// The overlays' files.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root.path().join("overlays")).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+pub(crate) fn volume(disk: &Disk) -> &dyn Volume {
+    &**disk.volume.as_ref().unwrap()
+}
+
+pub(crate) fn read(disk: &Disk, range: BlockRange) -> Vec<u8> {
+    let mut out = Segments::new();
+    volume(disk).read(range, &mut out).unwrap();
+    out.to_bytes().to_vec()
+}
+
+pub(crate) fn whole(disk: &Disk) -> Vec<u8> {
+    read(disk, disk.geometry.whole())
+}
+
+pub(crate) fn write(disk: &Disk, start: u64, bytes: Vec<u8>) -> Result<(), BlockError> {
+    volume(disk).write(Lba::new(start), &[bytes.into()], false)
+}

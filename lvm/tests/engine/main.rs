@@ -1,0 +1,34 @@
+//! What every engine does, tried on each of them, and what only the embedded one does.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, too, may fail a test
+
+mod cases;
+mod kill;
+mod lab;
+mod only_embedded;
+
+/// Every case on every engine.
+macro_rules! suite {
+    ($($case:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::embedded()); })+
+        }
+        mod sim {
+            $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::sim()); })+
+        }
+    };
+}
+
+suite!(
+    a_fresh_disk_is_the_image,
+    writes_are_the_clients_own_and_leave_the_image_alone,
+    the_same_boot_finds_its_disk_again,
+    the_next_boot_finds_the_image_pristine,
+    a_boot_that_is_over_gets_no_disk,
+    a_disk_that_is_detached_is_gone,
+    an_image_that_can_not_be_used_changes_nothing,
+    the_limit_holds_for_new_blocks_only,
+    clients_keep_their_version_when_the_next_is_published,
+    an_image_that_shrinks_fails_where_it_is_gone,
+    names_that_lead_out_are_refused,
+    many_threads_may_attach_and_detach,
+);
