@@ -52,10 +52,15 @@ fn request(lab_image: std::path::PathBuf, client: u64) -> DiskRequest {
 fn child() {
     let Some(root) = std::env::var_os(CHILD).map(std::path::PathBuf::from) else { return };
     let engine = lab::open(&root).unwrap();
+    let attach = |client| {
+        let request = request(root.join("debian@one.img"), client);
+        let (Attached::Made(disk) | Attached::Already(disk)) = engine.attach(request).unwrap();
+        disk
+    };
+    // All of them before anyone works: the kill comes after so many operations.
+    let disks: Vec<_> = (0..CLIENTS).map(attach).collect();
     std::thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let request = request(root.join("debian@one.img"), client);
-            let (Attached::Made(disk) | Attached::Already(disk)) = engine.attach(request).unwrap();
+        for (client, disk) in (0..).zip(disks) {
             scope.spawn(move || {
                 for (number, op) in (1u64..).zip(ops(client)) {
                     if op.discard {
