@@ -179,13 +179,8 @@ fn find(text: &[u8], from: usize, wanted: &str) -> Option<(usize, String)> {
     let at = rest.windows(wanted.len()).position(|window| window == wanted.as_bytes())?;
     let end = from + at + wanted.len();
     let line = text.get(end..)?;
-    // A prompt is the exception: nothing ever follows it.
-    let length = line.iter().position(|byte| *byte == b'\n');
-    match length {
-        Some(length) => Some((end, readable(line.get(..length)?).trim().to_owned())),
-        None if wanted.ends_with([' ', '>', '#']) => Some((end, String::new())),
-        None => None,
-    }
+    let length = line.iter().position(|byte| *byte == b'\n')?;
+    Some((end, readable(line.get(..length)?).trim().to_owned()))
 }
 
 /// The text without colours, cursor movements and other control characters.
@@ -221,6 +216,5 @@ mod tests {
         assert_eq!(rest, "one");
         assert_eq!(find(text, end, "TEST image"), None);
         assert_eq!(find(text, end, "TEST ima"), None, "more of the line may come");
-        assert_eq!(find(b"login> ", 0, "login>").unwrap().1, "", "nothing follows a prompt");
     }
 }

@@ -1,0 +1,129 @@
+//! Whole machines: QEMU's firmware, Debian's iPXE, a boot loader, Linux. Each boots over the wire and nothing else.
+
+use support::{Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure};
+
+const IMAGE: &str = "linux";
+
+/// A lab with a daemon that has the test disk as its only image.
+struct Site {
+    daemon: Daemon,
+    disk: TestDisk,
+    lab: Lab,
+    _slots: VmSlots,
+}
+
+impl Site {
+    fn new(machines: usize) -> Result<Option<Self>> {
+        let Some(lab) = Lab::for_test()? else { return Ok(None) };
+        let disk = TestDisk::get()?;
+        let slots = VmSlots::take(machines)?;
+        let daemon = Daemon::start(&lab)?;
+        daemon.add_image(IMAGE, disk.path())?;
+        Ok(Some(Self { daemon, disk, lab, _slots: slots }))
+    }
+
+    fn switch_on(&self, name: &str, mac: &str, firmware: Firmware) -> Result<VirtualClient> {
+        self.daemon.add_client(name, mac, IMAGE)?;
+        VirtualClient::start(&self.lab, name, mac, firmware)
+    }
+
+    /// Waits until the client has a system that has written to its disk, which must have been as the image is.
+    /// Returns the boot's epoch.
+    fn expect_pristine(&self, client: &mut VirtualClient) -> Result<String> {
+        let initiator = client.expect("bootd-test: ibft initiator ")?;
+        let named = format!(".{}:system-disk", client.name());
+        ensure!(initiator.ends_with(&named), "{initiator} is not the name of {}", client.name());
+        let target = client.expect("bootd-test: ibft target ")?;
+        // Windows would send its disk's traffic through a gateway that the iBFT names, though the target is on-link.
+        let gateway = client.expect("bootd-test: ibft gateway")?;
+        ensure!(["", "0.0.0.0"].contains(&gateway.as_str()), "the iBFT names the gateway {gateway}");
+        let image = client.expect("bootd-test: image ")?;
+        ensure!(image == TestDisk::label(), "the disk is {image:?}");
+        let before = client.expect("bootd-test: before ")?;
+        ensure!(before == "nothing", "{} found {before:?} on a disk that should be pristine", client.name());
+        client.expect("bootd-test: wrote ")?;
+        client.expect("bootd-test: ready")?;
+        let epoch = self.daemon.epoch(client.name())?;
+        ensure!(target.contains(&epoch), "the disk {target} is not of the boot {epoch}");
+        Ok(epoch)
+    }
+
+    /// Whether the client finds all that it wrote, and nothing of others.
+    fn check_own(&self, client: &mut VirtualClient) -> Result {
+        client.console().type_line("check")?;
+        let written = client.expect("bootd-test: still whole, ")?;
+        let own = format!(".{}:system-disk", client.name());
+        ensure!(written.ends_with(&own), "{} finds {written:?} on its disk", client.name());
+        Ok(())
+    }
+
+    /// What happened in the client's last boot, in one word each.
+    fn check_steps(&self, client: &str, wanted: &[&str]) -> Result {
+        let steps = self.daemon.steps(client)?;
+        let mut rest = steps.iter();
+        for what in wanted {
+            ensure!(rest.any(|step| step.what.contains(what)), "no {what:?} in its place: {steps:#?}");
+        }
+        let sorted = steps.is_sorted_by_key(|step| step.after);
+        ensure!(sorted, "steps are not in the order of their times: {steps:#?}");
+        Ok(())
+    }
+}
+
+/// What `bootd status` tells of a boot, in this order.
+const BIOS_STEPS: &[&str] = &["offered", "address", "boot script", "log-in 1", "log-in 2", "first write"];
+const UEFI_STEPS: &[&str] = &["TFTP snponly.efi", "boot script", "log-in 1", "first write", "log-in 2"];
+
+#[test]
+fn two_bios_clients_at_once_from_a_rom_with_ipxe_and_one_without() -> Result {
+    let Some(site) = Site::new(2)? else { return Ok(()) };
+    let mut rom = site.switch_on("rom", "52:54:00:77:01:01", Firmware::BiosIpxe)?;
+    let mut plain = site.switch_on("plain", "52:54:00:77:01:02", Firmware::BiosPxe)?;
+
+    // Both run at once, on copies of the same image, and write to the same files.
+    let rom_epoch = site.expect_pristine(&mut rom)?;
+    let plain_epoch = site.expect_pristine(&mut plain)?;
+    site.check_own(&mut rom)?;
+    site.check_own(&mut plain)?;
+    site.check_steps("rom", BIOS_STEPS)?;
+    site.check_steps("plain", BIOS_STEPS)?;
+    site.check_steps("plain", &["TFTP undionly.kpxe", "boot script"])?;
+    ensure!(plain.console().has_shown("undionly.kpxe"), "the client never ran undionly.kpxe");
+
+    // A reboot ends what was written, and the other does not notice.
+    rom.console().type_line("reboot")?;
+    rom.expect("bootd-test: rebooting")?;
+    let rom_again = site.expect_pristine(&mut rom)?;
+    ensure!(rom_again != rom_epoch, "a reboot is a boot of its own, not {rom_epoch} again");
+    site.check_own(&mut plain)?;
+    ensure!(site.daemon.epoch("plain")? == plain_epoch, "one client's reboot changed the other's boot");
+
+    // So does a power cut, in the middle of its work.
+    plain.power_cycle()?;
+    let plain_again = site.expect_pristine(&mut plain)?;
+    ensure!(plain_again != plain_epoch, "a power cycle is a boot of its own, not {plain_epoch} again");
+    site.check_own(&mut rom)?;
+
+    site.disk.check_untouched()
+}
+
+#[test]
+fn a_uefi_client_keeps_at_hand_over_what_its_boot_loader_wrote() -> Result {
+    let Some(site) = Site::new(1)? else { return Ok(()) };
+    let mut client = site.switch_on("uefi", "52:54:00:77:01:03", Firmware::Uefi)?;
+
+    // GRUB writes to the disk through the firmware and iPXE's session. Linux, which logs in anew, finds it.
+    client.expect("bootd-test: loader grub")?;
+    let epoch = site.expect_pristine(&mut client)?;
+    ensure!(
+        client.console().has_shown("bootd-test: loader wrote=grub"),
+        "what GRUB wrote did not outlive the hand-over"
+    );
+    ensure!(client.console().has_shown("snponly.efi"), "the client never ran snponly.efi");
+    site.check_steps("uefi", UEFI_STEPS)?;
+    ensure!(site.daemon.epoch("uefi")? == epoch, "the hand-over began another boot");
+
+    client.console().type_line("poweroff")?;
+    client.wait_off()?;
+    site.disk.check_untouched()
+}
