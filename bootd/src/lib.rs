@@ -20,3 +20,4 @@ mod state;
 mod sys;
 
 pub use cli::main;
+pub use serve::iscsi::portal;
