@@ -9,7 +9,7 @@ use std::time::Duration;
 const START: Duration = Duration::from_secs(1);
 
 /// The shortest wait. A client that is merely slow gets a block twice then, which it ignores.
-const MIN: Duration = Duration::from_millis(50);
+const MIN: Duration = Duration::from_millis(10);
 
 /// The longest wait.
 const MAX: Duration = Duration::from_secs(8);

@@ -69,6 +69,16 @@ enum State {
     Data,
 }
 
+/// When blocks were last sent again.
+#[derive(Debug, Clone, Copy)]
+struct WentBack {
+    at: Duration,
+    /// The last block that had been sent before.
+    highest: u64,
+    /// Whether it was because the client was silent, rather than because it missed something.
+    silence: bool,
+}
+
 /// One file on its way to one client. Blocks are counted from 1 in 64 bits; on the wire they are cut to 16, so that
 /// the count goes on with 0 after 65535.
 pub struct Transfer {
@@ -96,7 +106,7 @@ pub struct Transfer {
     measuring: Option<(u64, Duration)>,
     tries: u32,
     last_heard: Duration,
-    last_went_back: Option<Duration>,
+    went_back: Option<WentBack>,
     resent: u64,
 }
 
@@ -124,7 +134,7 @@ impl Transfer {
             measuring: None,
             tries: 0,
             last_heard: now,
-            last_went_back: None,
+            went_back: None,
             resent: 0,
         }
     }
@@ -196,7 +206,7 @@ impl Transfer {
                 *due = true;
                 self.resent += 1;
             }
-            State::Data => self.next = self.acked + 1,
+            State::Data => self.send_again(now, true),
         }
         // Until the caller has sent; it does so at once.
         self.deadline = Some(now + self.rto.wait());
@@ -273,15 +283,27 @@ impl Transfer {
         self.deadline = Some(now + self.rto.wait());
     }
 
-    /// Sends again from the first block that is missing; once in a round trip, since a client may say more than once
-    /// what it misses.
+    /// Sends again from the first block that is missing, if the client's word means that one is.
+    ///
+    /// A client counts a window's blocks from its last word, and says something when it has them all, when it misses
+    /// one, and when it gets one that it has already. The last is a consequence of our sending again, and means that
+    /// the rest is on its way: sending that again too would go on for ever, so that each block is sent twice.
     fn go_back(&mut self, now: Duration) {
-        let just_did =
-            self.last_went_back.is_some_and(|last| now.saturating_sub(last) < self.rto.round_trip());
-        if !just_did {
-            self.last_went_back = Some(now);
-            self.next = self.acked + 1;
+        let needless = self.went_back.is_some_and(|last| {
+            let since = now.saturating_sub(last.at);
+            match last.silence {
+                true => since < self.rto.round_trip() * 2,
+                false => since < self.rto.round_trip() || self.acked == last.highest,
+            }
+        });
+        if !needless {
+            self.send_again(now, false);
         }
+    }
+
+    fn send_again(&mut self, now: Duration, silence: bool) {
+        self.went_back = Some(WentBack { at: now, highest: self.highest, silence });
+        self.next = self.acked + 1;
     }
 
     fn write_block(&mut self, buf: &mut [u8], now: Duration) -> Option<usize> {

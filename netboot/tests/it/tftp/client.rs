@@ -9,8 +9,8 @@ use netboot::tftp::Transfer;
 /// How long the client waits for a block before it repeats its last word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often it does so before it gives up.
-const TRIES: u32 = 20;
+/// How often it does so before it gives up: later than the server does, which is what is tested.
+const TRIES: u32 = 120;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Network {
@@ -18,7 +18,8 @@ pub(super) struct Network {
     pub(super) loss: f64,
     /// How many come twice.
     pub(super) duplicates: f64,
-    /// How much longer some take than others.
+    /// How many of one are late, and by how much at most.
+    pub(super) late: f64,
     pub(super) jitter: Duration,
     /// Whether the client repeats its last word at every block that it can't use, as some do.
     pub(super) eager: bool,
@@ -52,7 +53,10 @@ impl Wire<'_> {
             if self.random() < self.network.loss {
                 continue;
             }
-            let arrives = now + Duration::from_micros(200) + self.network.jitter.mul_f64(self.random());
+            let mut arrives = now + Duration::from_micros(200);
+            if self.random() < self.network.late {
+                arrives += self.network.jitter.mul_f64(self.random());
+            }
             self.count += 1;
             self.flights.push(Reverse((arrives, self.count, to_server, packet.to_vec())));
         }
@@ -126,9 +130,10 @@ impl Client {
             return None;
         }
         self.in_window = 0;
-        // Its last word was lost, or it missed something: it says so once (RFC 7440 §4). A client of single blocks
-        // answers every one, which is what the sorcerer's apprentice lives on.
-        let again = self.eager || self.windowsize == 1 || !self.told_of_gap || self.done;
+        // The last block once more: its last word was lost (RFC 1350 §6). Otherwise it missed something and says so
+        // once (RFC 7440 §4). A client of single blocks answers every one, which is what the sorcerer's apprentice
+        // lives on.
+        let again = self.eager || self.windowsize == 1 || ahead == u16::MAX || !self.told_of_gap;
         self.told_of_gap = true;
         again.then(|| self.ack())
     }
