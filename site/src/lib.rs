@@ -1,6 +1,7 @@
 //! The site database and the immutable snapshot that bootd serves from.
 
 mod checks;
+pub mod entity;
 mod model;
 mod names;
 mod store;

@@ -1,0 +1,123 @@
+//! The site's entities at one revision, and finding them.
+//!
+//! The maps are persistent: the model after an edit shares all that did not change with the model before it, so both
+//! can be held, and making one takes as long as the edit is large, not the site.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
+
+use super::definition::Definitions;
+use super::names::{EntityId, EntityName, TypeName, VariableName};
+use super::record::Entity;
+use super::search::{Expression, Subjects};
+
+/// Everything known of the site at one revision. Never changed: [`apply`](Self::apply) makes another.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(super) revision: u64,
+    pub(super) definitions: Arc<Definitions>,
+    pub(super) shelves: BTreeMap<TypeName, Shelf>,
+}
+
+/// All entities of one type.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shelf {
+    pub(super) entities: RedBlackTreeMapSync<EntityName, Arc<Entity>>,
+    /// For each unique variable who has which value.
+    pub(super) holders: HashTrieMapSync<VariableName, HashTrieMapSync<Box<str>, EntityName>>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::new(0, Definitions::shipped().clone())
+    }
+}
+
+impl Model {
+    /// A site without entities.
+    #[must_use]
+    pub fn new(revision: u64, definitions: Definitions) -> Self {
+        Self { revision, definitions: Arc::new(definitions), shelves: BTreeMap::new() }
+    }
+
+    /// Which edit it is as of; grows with every edit.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What is known of each type.
+    #[must_use]
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// The entity of that type and name.
+    #[must_use]
+    pub fn get(&self, kind: &str, name: &str) -> Option<&Arc<Entity>> {
+        self.shelves.get(kind)?.entities.get(name)
+    }
+
+    /// All entities of a type, by name.
+    pub fn entities(&self, kind: &str) -> impl Iterator<Item = &Arc<Entity>> {
+        self.shelves.get(kind).into_iter().flat_map(|shelf| shelf.entities.values())
+    }
+
+    /// All entities, by type and name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.shelves.values().flat_map(|shelf| shelf.entities.values())
+    }
+
+    /// How many entities there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shelves.values().map(|shelf| shelf.entities.size()).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entity of type `kind` whose unique variable has that value, in its canonical spelling.
+    #[must_use]
+    pub fn holder(&self, kind: &str, variable: &str, value: &str) -> Option<&Arc<Entity>> {
+        let shelf = self.shelves.get(kind)?;
+        shelf.entities.get(shelf.holders.get(variable)?.get(value)?)
+    }
+
+    /// The entities that an expression holds for, by type and name. Variables count as inherited.
+    #[must_use]
+    pub fn search(&self, expression: &Expression) -> Vec<&Arc<Entity>> {
+        self.all().filter(|entity| self.holds(expression, entity)).collect()
+    }
+
+    /// Whether an expression holds for one entity.
+    #[must_use]
+    pub fn holds(&self, expression: &Expression, entity: &Entity) -> bool {
+        expression.holds(&Candidate { model: self, id: entity.id() })
+    }
+}
+
+struct Candidate<'a> {
+    model: &'a Model,
+    id: &'a EntityId,
+}
+
+impl Subjects for Candidate<'_> {
+    fn kind(&self) -> &str {
+        self.id.kind.as_str()
+    }
+
+    fn name(&self) -> &str {
+        self.id.name.as_str()
+    }
+
+    fn values(&self, variable: &str) -> Vec<&str> {
+        let effective = self.model.effective(self.kind(), self.name(), variable);
+        effective.map(|effective| effective.values.iter().collect()).unwrap_or_default()
+    }
+}
