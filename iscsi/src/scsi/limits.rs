@@ -21,12 +21,12 @@ pub const MAX_UNMAP_BLOCKS: u32 = 1024 * 1024;
 /// Block descriptors in one UNMAP. Beyond it, INVALID FIELD IN PARAMETER LIST.
 pub const MAX_UNMAP_DESCRIPTORS: u16 = 256;
 
-/// Blocks that one WRITE SAME may fill: all that its 10-byte form can say, done in steps of [`STEP_BLOCKS`]. Beyond
-/// it, INVALID FIELD IN CDB.
+/// Blocks that one WRITE SAME may fill: all that its 10-byte form can say, done in steps of 1 MiB. Beyond it, INVALID
+/// FIELD IN CDB.
 pub const MAX_WRITE_SAME_BLOCKS: u32 = u16::MAX as u32;
 
-/// Blocks that one step of a command in several steps moves: 1 MiB. It bounds the memory of WRITE SAME, VERIFY
-/// and SANITIZE whatever their length.
+/// Blocks that one step of a command in several steps moves: 1 MiB. It bounds the memory of WRITE SAME and
+/// VERIFY whatever their length.
 pub(super) const STEP_BLOCKS: u64 = 2 * 1024;
 
 /// Runs that one GET LBA STATUS reports: 4 KiB of them. The initiator asks again from where they end.

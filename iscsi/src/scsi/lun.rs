@@ -22,7 +22,7 @@ pub struct Identity {
     pub product: String,
     /// PRODUCT REVISION LEVEL: at most 4 ASCII characters.
     pub revision: String,
-    /// PRODUCT SERIAL NUMBER: ASCII, unique among all disks, at most 36 characters.
+    /// PRODUCT SERIAL NUMBER: ASCII, unique among all disks, at most 244 characters.
     pub serial: String,
     /// The logical unit's NAA designator: NAA IEEE Registered Extended (SPC-4, NAA designator format), first
     /// four bits 6.
@@ -37,7 +37,8 @@ pub struct LunOptions {
     /// Whether every write is refused.
     pub read_only: bool,
     /// Logical blocks per physical block, as a power of two: 3 is a disk of 4 KiB blocks that emulates 512 bytes.
-    /// At most 15. Whatever it is, clients are advised to align to 4 KiB.
+    /// At most 15. Operating systems from before 2011 know none but 0. Whatever it is, clients are advised to align
+    /// to 4 KiB.
     pub physical_block_exponent: u8,
 }
 
