@@ -1,0 +1,211 @@
+//! What ties the portal to the rest of bootd: the disks of boots, their timelines, the log.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+
+use iscsi::{Account, Credentials, EndReason, Identity, Limits, Lun, LunOptions, Secret, Target};
+use lvm::{
+    Disk,
+    names::{self, DiskIdentity},
+};
+use netboot::StepKind;
+use parking_lot::RwLock;
+use site::MacAddr;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::portal::{Fact, Portal, Report, Table};
+use crate::boot::Login;
+use crate::events::Event;
+use crate::serve::{ServiceError, listen_error};
+use crate::state::{Link, State, step_name, unix_millis};
+
+const SERVICE: &str = "iscsi";
+
+/// How many connections may wait to be accepted; the system ignores the others' first packets, and they ask again.
+const BACKLOG: i32 = 1024;
+
+/// Whose disk a target is.
+#[derive(Debug, Clone)]
+struct Owner {
+    client: String,
+    mac: MacAddr,
+    epoch: u64,
+}
+
+/// The disks that may be logged in to, by target name.
+#[derive(Default)]
+pub(crate) struct TargetTable {
+    disks: Arc<Table>,
+    owners: RwLock<HashMap<String, Owner>>,
+}
+
+impl TargetTable {
+    /// Lets `login.initiator` log in to `disk` as `login.target`. Ends what this client had of earlier epochs: its
+    /// target is no longer found, its sessions are closed.
+    pub(crate) fn export(&self, login: &Login, disk: &Disk) {
+        let client = &disk.request.client;
+        // Where the kernel exports the disk, there is nothing to do here.
+        let Some(volume) = disk.volume.clone() else { return };
+        self.end(|name, owner| owner.client == *client && name != login.target);
+        let DiskIdentity { serial, naa } = names::disk_identity(&disk.request.image, client);
+        let identity = Identity {
+            vendor: "BOOTD".into(),
+            product: "Virtual Disk".into(),
+            revision: "1".into(),
+            serial,
+            naa,
+            target_name: login.target.clone(),
+        };
+        let lun = Arc::new(Lun::new(identity, disk.geometry, LunOptions::default()));
+        let account = Account { user: login.user.clone(), secret: Secret::new(login.secret.clone()) };
+        let credentials =
+            Credentials { initiator: Some(login.initiator.clone()), chap: Some(account), mutual: None };
+        let target = Target::new(&login.target, credentials, lun);
+        let owner = Owner { client: client.clone(), mac: login.mac, epoch: login.epoch };
+        self.owners.write().insert(target.name().to_owned(), owner);
+        self.disks.insert(target, volume);
+    }
+
+    /// Ends all that this client has: its targets are no longer found, its sessions are closed.
+    pub(crate) fn close(&self, client: &str) {
+        self.end(|_, owner| owner.client == client);
+    }
+
+    fn end(&self, is_over: impl Fn(&str, &Owner) -> bool) {
+        let over = |(name, owner): (&String, &mut Owner)| is_over(name, owner).then(|| name.clone());
+        let names: Vec<String> = self.owners.write().iter_mut().filter_map(over).collect();
+        for name in names {
+            self.owners.write().remove(&name);
+            self.disks.remove(&name);
+        }
+    }
+
+    fn owner(&self, target: Option<&str>) -> Option<Owner> {
+        self.owners.read().get(target?).cloned()
+    }
+}
+
+/// The iSCSI service, listening.
+#[derive(Debug)]
+pub(crate) struct Iscsi {
+    listeners: Vec<std::net::TcpListener>,
+}
+
+impl Iscsi {
+    /// Listens on the address of each link.
+    ///
+    /// # Errors
+    /// When an address can't be listened on.
+    pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
+        let listen = |link: &Link| {
+            let address = SocketAddrV4::new(link.interface.address, port);
+            listen(address).map_err(|e| listen_error(SERVICE, address, "port in [iscsi]", e))
+        };
+        Ok(Self { listeners: links.iter().map(listen).collect::<Result<_, _>>()? })
+    }
+
+    /// Serves until `stop`. Then sessions end as if the network had failed: requests that are under way are
+    /// finished, and initiators log in again when bootd is back.
+    ///
+    /// # Errors
+    /// When the runtime can't take the sockets.
+    pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
+        let table = Arc::clone(&state.targets.disks);
+        let portal = Arc::new(Portal::new(table, Arc::new(Teller(state)), Limits::default(), stop));
+        let accepting = TaskTracker::new();
+        for listener in self.listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)
+                .map_err(|e| ServiceError::new(SERVICE, "can't use a listening socket", e))?;
+            let portal = Arc::clone(&portal);
+            accepting.spawn(async move { portal.serve(listener).await });
+        }
+        accepting.close();
+        accepting.wait().await;
+        portal.drain().await;
+        Ok(())
+    }
+}
+
+fn listen(address: SocketAddrV4) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Tells bootd what happens at the portal.
+struct Teller(Arc<State>);
+
+impl Report for Teller {
+    fn tell(&self, peer: SocketAddr, fact: Fact<'_>) {
+        let counters = &self.0.counters;
+        match fact {
+            Fact::Connected => counters.iscsi_connections.inc(),
+            Fact::Refused { why } => {
+                counters.iscsi_refused.inc();
+                self.refused(peer, why.to_owned());
+            }
+            Fact::Session { target, event } => self.session(peer, target, event),
+            Fact::DiskFailed { target, error } => {
+                counters.disk_errors.inc();
+                let what = format!("the disk {target} failed: {error}");
+                self.0.events.emit(Event::Trouble { service: SERVICE, what });
+            }
+            Fact::Closed { .. } => {}
+        }
+    }
+
+    fn trouble(&self, error: &io::Error) {
+        let what = format!("can't take a connection: {error}");
+        self.0.events.emit(Event::Trouble { service: SERVICE, what });
+    }
+}
+
+impl Teller {
+    fn session(&self, peer: SocketAddr, target: Option<&str>, event: iscsi::Event) {
+        let state = &self.0;
+        let owner = state.targets.owner(target);
+        match event {
+            iscsi::Event::LoggedIn { initiator, .. } => {
+                state.counters.iscsi_logins.inc();
+                let Some(owner) = owner else { return };
+                let detail = format!("{initiator} from {}", peer.ip());
+                let number = state.boots.lock().on_login(owner.mac, owner.epoch, &detail, unix_millis());
+                state.tell(owner.mac, format!("{}: {detail}", step_name(&StepKind::Login(number))));
+            }
+            iscsi::Event::LoginRefused { initiator, target, status, why } => {
+                state.counters.iscsi_login_failures.inc();
+                let who = initiator.as_deref().unwrap_or("an initiator without a name");
+                let what = target.as_deref().unwrap_or("nothing");
+                let text = format!("{who} may not log in to {what}: {why} (status {:04x})", status.code());
+                if let Some(owner) = state.targets.owner(target.as_deref()) {
+                    state.step_at(owner.mac, owner.epoch, StepKind::Failed, &text);
+                }
+                self.refused(peer, text);
+            }
+            iscsi::Event::Ended { why: EndReason::ProtocolError(why) } => {
+                state.counters.iscsi_protocol_errors.inc();
+                state.events.emit(Event::Malformed { service: SERVICE, peer, why });
+            }
+            iscsi::Event::FirstWrite => self.step(owner, StepKind::FirstWrite),
+            iscsi::Event::LoggedOut => self.step(owner, StepKind::Logout),
+            _ => {}
+        }
+    }
+
+    fn step(&self, owner: Option<Owner>, kind: StepKind) {
+        if let Some(owner) = owner {
+            self.0.step_at(owner.mac, owner.epoch, kind, "");
+        }
+    }
+
+    fn refused(&self, peer: SocketAddr, why: String) {
+        self.0.events.emit(Event::Refused { service: SERVICE, peer, why });
+    }
+}
