@@ -1,6 +1,7 @@
 //! An overlay is a patched buffer: whatever is done to it, in whatever order, and whoever kills it in between.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, too, may fail a test
 
+mod faults;
 mod full;
 
 use std::path::{Path, PathBuf};
