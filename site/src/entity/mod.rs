@@ -11,6 +11,7 @@ mod names;
 mod record;
 mod search;
 mod values;
+mod views;
 
 pub use definition::{
     Choice, Definition, Definitions, Editing, MAX_PATTERN, Pattern, PatternError, TypeDefinition,
@@ -24,6 +25,7 @@ pub use names::{EntityId, EntityName, TableName, TypeName, VariableName};
 pub use record::Entity;
 pub use search::{Expression, ExpressionError, MAX_EXPRESSION, MAX_NESTING, Subjects};
 pub use values::{MAX_VALUE, MAX_VALUES, Values};
+pub use views::{CLIENT_TYPE, IMAGE_TYPE, Inactive, client_edits, image_edits};
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod edits;
 mod inherited;
 mod random;
+mod viewed;
 
 use super::*;
 
