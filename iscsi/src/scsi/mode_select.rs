@@ -131,8 +131,11 @@ mod tests {
         let mut caching = [0; 20];
         (caching[0], caching[1]) = (0x08, 0x12);
         select(&mut bench, &[&[0; 4], &caching]);
-        bench.good(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[1; 512]);
-        assert!(matches!(bench.disk.requests.last(), Some(crate::io::Io::Write { fua: true, .. })));
+        // WRITE and WRITE SAME.
+        for opcode in [0x2a, 0x41] {
+            bench.good(&[opcode, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[1; 512]);
+            assert!(matches!(bench.disk.requests.pop(), Some(crate::io::Io::Write { fua: true, .. })));
+        }
     }
 
     #[test]

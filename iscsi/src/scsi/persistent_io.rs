@@ -386,6 +386,20 @@ mod tests {
     }
 
     #[test]
+    fn a_preemptor_that_keeps_the_type_releases_nobody() {
+        for kind in [5, 6] {
+            let mut bench = bench();
+            for (nexus, key) in [(A, 1), (B, 2), (C, 3)] {
+                good(&mut bench, nexus, REGISTER, 0, 0, key);
+            }
+            good(&mut bench, A, RESERVE, kind, 1, 0);
+            good(&mut bench, B, PREEMPT, kind, 2, 1);
+            assert_eq!(reserved(&mut bench), Some((kind, 2)));
+            assert_eq!([told(&mut bench, B), told(&mut bench, C)], [[], []]);
+        }
+    }
+
+    #[test]
     fn nobody_can_be_preempted_by_key_0_unless_all_hold_the_reservation() {
         let mut bench = bench();
         good(&mut bench, A, REGISTER, 0, 0, 1);

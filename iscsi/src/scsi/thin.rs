@@ -210,6 +210,8 @@ mod tests {
         assert_eq!(bench.disk.requests, []);
         let most = unmap_list(&[(3, 1); MAX_UNMAP_DESCRIPTORS as usize]);
         bench.good(&unmap_cdb(most.len()), &most);
+        let all = unmap_list(&[(0, MAX_UNMAP_BLOCKS)]);
+        bench.good(&unmap_cdb(all.len()), &all);
     }
 
     #[test]
