@@ -204,6 +204,14 @@ mod tests {
         (journal, replayed.leases.entries(), replayed.unreadable)
     }
 
+    impl Journal {
+        /// One that can write nothing, neither to its end nor anew if `path` is in no directory.
+        pub(crate) fn on_a_full_disk(path: &Path) -> Self {
+            let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+            Self { path: path.to_owned(), file, lines: 0, behind: false, compaction: None }
+        }
+    }
+
     fn unasked() -> Vec<Lease> {
         panic!("the table was asked for although nothing was to be compacted")
     }
@@ -277,9 +285,7 @@ mod tests {
     fn a_failed_append_is_told_and_mended_from_the_table() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("leases.journal");
-        let (mut journal, ..) = open(&path);
-        // A full disk, as far as writing goes.
-        journal.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let mut journal = Journal::on_a_full_disk(&path);
         let table = || vec![lease(1, 100), lease(2, 100), lease(3, 100)];
         assert!(journal.append(&[LeaseChange::Set(lease(1, 100))], table).is_err());
         for _ in 0..1000 {

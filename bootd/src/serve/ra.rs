@@ -112,7 +112,8 @@ async fn advertise(socket: WatchedRouterSocket, state: Arc<State>) {
     }
 }
 
-/// Whether it is a valid solicitation (RFC 4861, section 6.1.1; the system has checked the checksum).
+/// Whether it is a solicitation of a machine on this link (RFC 4861, section 6.1.1; the system has checked the
+/// checksum). Its options are not looked at: the answer is the same whatever they say.
 fn is_solicitation(message: &Solicitation, buffer: &[u8]) -> bool {
     let message_bytes = buffer.get(..message.len).unwrap_or_default();
     message.hop_limit == Some(HOP_LIMIT)

@@ -6,13 +6,14 @@
 //!   server, and as it must be where another server gives the addresses. Except that a machine which bootd knows,
 //!   and knows not to boot, gets nothing: what `bootd explain` says of it would not be true otherwise.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use netboot::{Asked, Asker, BootPlan, FilePath, Stage, plan};
+use netboot::{Asked, Asker, BootPlan, FilePath, Stage, StepKind, plan};
 use site::MacAddr;
 
 use super::script::Which;
-use crate::state::{Link, State, unix_seconds};
+use crate::events::Event;
+use crate::state::{Link, State, unix_millis, unix_seconds};
 
 /// What a visitor is to be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,22 @@ pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) ->
     let plan_of =
         |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
     decide(peer, holder, plan_of, asked)
+}
+
+/// Notes that a file was asked for that there is not. It is in the timeline each time and in the log once in a while:
+/// some programs try a dozen names before the one that is there.
+pub(crate) fn tell_missing(
+    state: &State,
+    service: &'static str,
+    peer: SocketAddr,
+    visitor: Option<MacAddr>,
+    path: &str,
+) {
+    let why = format!("there is no file {path}");
+    if let Some(mac) = visitor {
+        state.boots.lock().record(mac, StepKind::Failed, &why, unix_millis());
+    }
+    state.events.emit(Event::Refused { service, peer, why });
 }
 
 fn decide(

@@ -1,8 +1,8 @@
 //! HTTP: boot scripts and boot files.
 //!
 //! `/boot/<mac>/script.ipxe` is rendered for the machine that asks, `/files/<path>` is a file. There are no
-//! redirects, since firmware does not follow them, and connections stay open, since firmware fails on those that
-//! don't (LESSONS of UEFI HTTP boot). One task accepts on each served address, one serves each connection.
+//! redirects, which UEFI firmware does not follow, and connections stay open, since it fails where each answer
+//! closes one. One task accepts on each served address, one serves each connection.
 
 mod connection;
 mod head;
@@ -32,7 +32,7 @@ use self::head::{Head, HeadError, Method};
 use self::response::Response;
 use super::files::FileError;
 use super::script::{self, NoScript, RETRY_AFTER};
-use super::visitor::{Denied, Granted, admit};
+use super::visitor::{Denied, Granted, admit, tell_missing};
 use super::{ServiceError, listen_error};
 use crate::events::Event;
 use crate::state::{Link, State};
@@ -68,7 +68,7 @@ impl Http {
     pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
         let listen = |link: &Link| {
             let address = SocketAddrV4::new(link.interface.address, port);
-            listen(address).map_err(|e| listen_error(SERVICE, address, "http_port", e))
+            listen(address).map_err(|e| listen_error(SERVICE, address, "http.port", e))
         };
         Ok(Self { listeners: links.iter().map(listen).collect::<Result<_, _>>()? })
     }
@@ -269,7 +269,10 @@ impl Visit {
                     visitor.filter(|_| whole).map(|visitor| Fetch { visitor, path: path.to_string() });
                 (response, fetch)
             }
-            Err(e @ FileError::NotFound) => (Response::refusal(404, &e.to_string()), None),
+            Err(e @ FileError::NotFound) => {
+                tell_missing(&self.state, SERVICE, self.peer.into(), visitor, path.as_str());
+                (Response::refusal(404, &e.to_string()), None)
+            }
             Err(e @ FileError::Unreadable { .. }) => {
                 self.state.events.emit(Event::Trouble { service: SERVICE, what: e.to_string() });
                 (Response::refusal(500, "the file can't be read"), None)

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Service, serve};
 use super::head::{Head, HeadError};
 use super::response::Response;
+use super::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, Open, Visit};
+use crate::events::Event;
 use crate::serve::files::Files;
+use crate::state::State;
+use crate::testing;
 
 /// Serves the files of a directory, and notes what it is told.
 struct FileService {
@@ -77,15 +82,26 @@ impl Server {
 
     /// A client's end of a connection, and the task that serves the other.
     async fn connect(&self) -> (TcpStream, JoinHandle<io::Result<()>>) {
+        self.connect_to(Arc::clone(&self.service)).await
+    }
+
+    async fn connect_to(
+        &self,
+        service: Arc<impl Service + Send + 'static>,
+    ) -> (TcpStream, JoinHandle<io::Result<()>>) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = self.listener.accept().await.unwrap();
-        let (service, stop) = (Arc::clone(&self.service), self.stop.clone());
+        let stop = self.stop.clone();
         (client, tokio::spawn(async move { serve(stream, &stop, service.as_ref()).await }))
     }
 
     /// What is answered to `request` until the connection is closed.
     async fn ask(&self, request: &str) -> String {
-        let (mut client, served) = self.connect().await;
+        self.ask_of(Arc::clone(&self.service), request).await
+    }
+
+    async fn ask_of(&self, service: Arc<impl Service + Send + 'static>, request: &str) -> String {
+        let (mut client, served) = self.connect_to(service).await;
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         timeout(Duration::from_secs(100), client.read_to_string(&mut answer)).await.unwrap().unwrap();
@@ -222,4 +238,71 @@ async fn stopping_ends_idle_connections_and_finishes_answers() {
     timeout(Duration::from_secs(20), busy.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert_eq!(rest.len() + 1, 32 << 20);
     busy_served.await.unwrap().unwrap();
+}
+
+/// A client whose script is asked for, from its own address or another.
+fn visit(state: &Arc<State>, last: u8) -> Arc<Visit> {
+    let peer = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 1234);
+    Arc::new(Visit { state: Arc::clone(state), link: 0, peer })
+}
+
+#[tokio::test]
+async fn a_script_is_made_for_its_own_client_and_only_when_it_is_really_asked_for() {
+    let server = Server::new().await;
+    let (state, _store, mut told) = testing::state(server.path());
+    state.site.store(Arc::new(testing::site(server.path())));
+    let counters = &state.counters;
+    let request = |method: &str| {
+        format!("{method} /boot/52-54-00-77-00-01/script.ipxe HTTP/1.1\r\nConnection: close\r\n\r\n")
+    };
+
+    let answer = server.ask_of(visit(&state, 8), &request("GET")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("leased to no machine"), "{answer}");
+    assert_eq!((counters.scripts_refused.get(), counters.scripts_rendered.get()), (1, 0));
+    assert!(matches!(told.try_recv(), Ok(Event::Refused { .. })));
+
+    let answer = server.ask_of(visit(&state, 7), &request("HEAD")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(counters.scripts_rendered.get(), 0);
+    assert!(state.boots.lock().current(testing::MAC).is_none(), "asking for the head begins no boot");
+
+    let answer = server.ask_of(visit(&state, 7), &request("GET")).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\nCache-Control: no-store\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("\r\n\r\n#!ipxe"), "{answer}");
+    assert_eq!(counters.scripts_rendered.get(), 1);
+    assert_eq!(counters.http_requests.get(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_may_not_boot_gets_no_files_and_others_do() {
+    let server = Server::new().await;
+    let (state, _store, _told) = testing::state(server.path());
+    let mut client = testing::client();
+    client.enabled = false;
+    state.site.store(Arc::new(site::Site::new(1, vec![client], vec![])));
+    fs::write(state.config.files().join("grub.efi"), "GRUB").unwrap();
+    let request = "GET /files/grub.efi HTTP/1.0\r\n\r\n";
+    let answer = server.ask_of(visit(&state, 7), request).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("disabled"), "{answer}");
+    let answer = server.ask_of(visit(&state, 8), request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nGRUB"), "{answer}");
+}
+
+#[test]
+fn connections_are_bounded_for_each_client_and_in_all() {
+    let open = Arc::new(Open::default());
+    let peer = |n: usize| Ipv4Addr::from(0x0a00_0000 + n as u32);
+    let mut places: Vec<_> = (0..MAX_CONNECTIONS_PER_PEER).map(|_| open.admit(peer(1)).unwrap()).collect();
+    assert!(open.admit(peer(1)).is_none());
+    while places.len() < MAX_CONNECTIONS {
+        places.push(open.admit(peer(1 + places.len())).unwrap());
+    }
+    assert!(open.admit(peer(5000)).is_none());
+    places.pop();
+    assert!(open.admit(peer(5000)).is_some());
+    drop(places);
+    assert!(open.0.lock().is_empty());
 }

@@ -6,6 +6,8 @@
 //! [`netboot::tftp::Transfer`].
 
 mod running;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::fs::File;
@@ -27,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use self::running::{Admission, Place, Running};
 use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
-use super::visitor::{Denied, Granted, admit};
+use super::visitor::{Denied, Granted, admit, tell_missing};
 use super::{ServiceError, listen_error, script};
 use crate::events::Event;
 use crate::state::{Link, State};
@@ -66,7 +68,7 @@ impl Tftp {
                 socket.set_nonblocking(true)?;
                 Ok(socket)
             };
-            open().map_err(|e| listen_error(SERVICE, address, "tftp = false", e))
+            open().map_err(|e| listen_error(SERVICE, address, "tftp.enabled = false", e))
         };
         Ok(Self { sockets: links.iter().map(listen).collect::<Result<_, _>>()? })
     }
@@ -210,7 +212,10 @@ impl Visit {
         match admit(state, link, peer, parse_tftp_path(&request.filename)) {
             Ok(Granted::File { path, visitor }) => match state.files.open(&path) {
                 Ok(file) => Ok((Box::new(FileSource(file)), visitor)),
-                Err(e @ FileError::NotFound) => Err((ErrorCode::FileNotFound, e.to_string())),
+                Err(e @ FileError::NotFound) => {
+                    tell_missing(state, SERVICE, self.peer.into(), visitor, path.as_str());
+                    Err((ErrorCode::FileNotFound, e.to_string()))
+                }
                 Err(e @ FileError::Unreadable { .. }) => {
                     state.events.emit(Event::Trouble { service: SERVICE, what: e.to_string() });
                     Err((ErrorCode::NotDefined, "the file can't be read".to_owned()))
@@ -246,27 +251,22 @@ impl Visit {
             self.peer
         );
         let path = name.escape_debug().to_string();
-        let step = match end {
+        let (kind, why) = match end {
             // It only asked for the length and will be back.
             End::Probe => return,
             End::Complete | End::Unconfirmed => {
                 state.counters.tftp_completed.inc();
-                StepKind::TftpFile { path, bytes: *bytes }
+                (StepKind::TftpFile { path, bytes: *bytes }, String::new())
             }
             end => {
                 state.counters.tftp_failed.inc();
-                let why = format!("TFTP of {path}: {end}");
-                match visitor {
-                    Some(mac) => state.step(mac, StepKind::Failed, &why),
-                    None => {
-                        state.events.emit(Event::Refused { service: SERVICE, peer: self.peer.into(), why })
-                    }
-                }
-                return;
+                (StepKind::Failed, format!("TFTP of {path}: {end}"))
             }
         };
         if let Some(mac) = visitor {
-            state.step(mac, step, "");
+            state.step(mac, kind, &why);
+        } else if !why.is_empty() {
+            state.events.emit(Event::Refused { service: SERVICE, peer: self.peer.into(), why });
         }
     }
 }

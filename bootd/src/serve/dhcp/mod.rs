@@ -3,6 +3,9 @@
 //! Each link has its own socket and task. Everything that decides is `netboot`'s; here are the order of things (the
 //! journal is written before the answer leaves) and the ways in which an answer reaches its client.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -14,10 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::journal::Journal;
-use super::limit::Allowance;
-use super::{NEEDS_CAPABILITIES, ServiceError, listen_error};
 use crate::events::Event;
+use crate::serve::journal::Journal;
+use crate::serve::limit::Allowance;
+use crate::serve::{NEEDS_CAPABILITIES, ServiceError, listen_error};
 use crate::state::{Link, State, unix_seconds};
 use crate::sys::{PacketSender, PktinfoSocket, WatchedPktinfoSocket};
 

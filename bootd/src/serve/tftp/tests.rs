@@ -1,0 +1,219 @@
+//! Transfers as clients see them, over loopback: the server is 127.0.0.1, the client 127.0.0.2.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use netboot::tftp::{Limits, Transfer};
+use tempfile::TempDir;
+use tokio::sync::mpsc::Receiver;
+
+use super::*;
+use crate::testing;
+
+const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+struct Lab {
+    place: TempDir,
+    shared: Arc<Shared>,
+    told: Receiver<Event>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let (state, _store, told) = testing::state(place.path());
+        let mut state = Arc::into_inner(state).unwrap();
+        state.links[0].interface.address = SERVER;
+        state.links[0].interface.prefix_len = 8;
+        let site = testing::site(place.path());
+        let images = site.images().into_iter().map(|image| image.as_ref().clone()).collect();
+        let mut client = testing::client();
+        client.address = Some(CLIENT);
+        state.site.store(Arc::new(site::Site::new(2, vec![client], images)));
+        let shared = Shared {
+            state: Arc::new(state),
+            running: Running::default(),
+            allowance: Allowance::new(BURST, PER_SECOND),
+            transfers: TaskTracker::new(),
+        };
+        Self { place, shared: Arc::new(shared), told }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) {
+        fs::write(self.place.path().join("data/files").join(name), content).unwrap();
+    }
+
+    /// Hands `packet` to the server as if it had come to port 69 from `client`.
+    fn send(&self, client: &UdpSocket, packet: &[u8]) -> Option<Vec<u8>> {
+        let SocketAddr::V4(peer) = client.local_addr().unwrap() else { unreachable!() };
+        self.shared.receive(0, packet, peer)
+    }
+
+    /// All transfers over, what was told.
+    async fn done(&mut self) -> Vec<String> {
+        self.shared.transfers.close();
+        timeout(Duration::from_secs(20), self.shared.transfers.wait()).await.unwrap();
+        std::iter::from_fn(|| self.told.try_recv().ok()).map(|event| event.to_string()).collect()
+    }
+}
+
+async fn client(address: Ipv4Addr) -> UdpSocket {
+    UdpSocket::bind(SocketAddrV4::new(address, 0)).await.unwrap()
+}
+
+fn rrq(name: &str, options: &[&str]) -> Vec<u8> {
+    let mut packet = vec![0, 1];
+    for text in [name, "octet"].iter().chain(options) {
+        packet.extend_from_slice(text.as_bytes());
+        packet.push(0);
+    }
+    packet
+}
+
+async fn receive(client: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = [0; 2000];
+    let (len, from) = timeout(Duration::from_secs(10), client.recv_from(&mut buffer)).await.unwrap().unwrap();
+    (buffer[..len].to_vec(), from)
+}
+
+/// Acknowledges blocks of 512 bytes until a shorter one, and puts them together.
+async fn download(client: &UdpSocket) -> Vec<u8> {
+    let mut content = Vec::new();
+    loop {
+        let (packet, from) = receive(client).await;
+        assert_eq!(from.ip(), SERVER);
+        assert_ne!(from.port(), PORT);
+        let [0, 3, high, low, data @ ..] = packet.as_slice() else { panic!("{packet:?}") };
+        content.extend_from_slice(data);
+        client.send_to(&[0, 4, *high, *low], from).await.unwrap();
+        if data.len() < 512 {
+            return content;
+        }
+    }
+}
+
+fn error_code(packet: &[u8]) -> u8 {
+    let [0, 5, 0, code, ..] = packet else { panic!("no ERROR: {packet:?}") };
+    *code
+}
+
+#[tokio::test]
+async fn a_file_arrives_whole_and_is_in_the_timeline() {
+    let mut lab = Lab::new();
+    let content: Vec<u8> = (0..100_000_u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+    lab.file("program.efi", &content);
+    lab.shared.state.boots.lock().on_discover(testing::MAC, netboot::Stage::Firmware, 1);
+    let client = client(CLIENT).await;
+    assert_eq!(lab.send(&client, &rrq("program.efi", &[])), None);
+    assert!(download(&client).await == content);
+    let told = lab.done().await;
+    assert!(told[0].contains("TFTP program.efi, 100000 bytes"), "{told:?}");
+    assert_eq!(lab.shared.state.counters.tftp_completed.get(), 1);
+}
+
+#[tokio::test]
+async fn uefis_question_for_the_length_is_no_failure() {
+    let mut lab = Lab::new();
+    lab.file("program.efi", &[1; 5000]);
+    let client = client(CLIENT).await;
+    lab.send(&client, &rrq("program.efi", &["tsize", "0", "blksize", "1468", "windowsize", "4"]));
+    let (oack, from) = receive(&client).await;
+    assert!(oack.starts_with(&[0, 6]) && oack.windows(10).any(|w| w == b"tsize\x005000"), "{oack:?}");
+    client.send_to(b"\0\x05\0\x08User aborted the transfer\0", from).await.unwrap();
+    assert_eq!(lab.done().await, Vec::<String>::new());
+    assert_eq!(lab.shared.state.counters.tftp_failed.get(), 0);
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_answered_once_and_a_new_one_anew() {
+    let lab = Lab::new();
+    lab.file("one", b"first");
+    lab.file("two", b"second");
+    let client = client(CLIENT).await;
+    lab.send(&client, &rrq("one", &[]));
+    lab.send(&client, &rrq("one", &[]));
+    let (first, from) = receive(&client).await;
+    assert_eq!(first, b"\0\x03\0\x01first");
+    let again = timeout(Duration::from_millis(200), client.recv_from(&mut [0; 600])).await;
+    assert!(again.is_err(), "one answer: {again:?}");
+
+    lab.send(&client, &rrq("two", &[]));
+    let (second, new) = receive(&client).await;
+    assert_eq!(second, b"\0\x03\0\x01second");
+    assert_ne!(from, new);
+}
+
+#[tokio::test]
+async fn refusals_say_why() {
+    let mut lab = Lab::new();
+    let own = client(CLIENT).await;
+    let foreign = client(Ipv4Addr::new(127, 0, 0, 3)).await;
+    let script = rrq("52-54-00-77-00-01/script.ipxe", &[]);
+    for (client, request, code) in [
+        (&own, rrq("absent.efi", &[]), 1),
+        (&own, rrq("../data/site.db", &[]), 1),
+        (&foreign, script.clone(), 2),
+        (&foreign, rrq("autoexec.ipxe", &[]), 2),
+    ] {
+        assert_eq!(lab.send(client, &request), None);
+        assert_eq!(error_code(&receive(client).await.0), code, "{}", request.escape_ascii());
+    }
+    let write = lab.send(&own, b"\0\x02file\0octet\0").unwrap();
+    assert_eq!(error_code(&write), 2);
+    assert_eq!(lab.send(&own, b"\0\x05\0\0never answer an error\0"), None);
+    assert_eq!(lab.send(&own, b""), None);
+    let counters = &lab.shared.state.counters;
+    assert_eq!((counters.scripts_refused.get(), counters.tftp_malformed.get()), (2, 3));
+    assert!(lab.done().await.iter().any(|told| told.contains("leased to no machine")));
+}
+
+#[tokio::test]
+async fn a_script_comes_over_tftp_to_the_client_that_it_is_for() {
+    let mut lab = Lab::new();
+    let client = client(CLIENT).await;
+    lab.send(&client, &rrq("52-54-00-77-00-01/script.ipxe", &[]));
+    let script = String::from_utf8(download(&client).await).unwrap();
+    assert!(script.starts_with("#!ipxe") && script.contains("sanboot"), "{script}");
+    assert_eq!(lab.shared.state.counters.scripts_rendered.get(), 1);
+    lab.done().await;
+}
+
+#[tokio::test]
+async fn a_closed_port_ends_a_transfer_at_once() {
+    let mut lab = Lab::new();
+    lab.file("large", &[0; 100_000]);
+    let client = client(CLIENT).await;
+    lab.send(&client, &rrq("large", &[]));
+    let (_, from) = receive(&client).await;
+    client.send_to(&[0, 4, 0, 1], from).await.unwrap();
+    receive(&client).await;
+    client.send_to(&[0, 4, 0, 2], from).await.unwrap();
+    drop(client);
+    lab.done().await;
+    assert_eq!(lab.shared.state.counters.tftp_failed.get(), 1);
+}
+
+#[tokio::test]
+async fn more_requests_than_allowed_are_dropped() {
+    let lab = Lab::new();
+    let client = client(CLIENT).await;
+    for _ in 0..2 * BURST {
+        lab.send(&client, b"junk");
+    }
+    let counters = &lab.shared.state.counters;
+    assert!(counters.tftp_malformed.get() >= BURST.into() && counters.tftp_dropped.get() > 0);
+}
+
+#[test]
+fn the_transfers_read_at_most_a_windows_worth_at_once() {
+    // What `FileSource` relies on.
+    let request = Request::parse(&rrq("x", &["blksize", "65464", "windowsize", "65535"])).unwrap();
+    let transfer = Transfer::new(
+        &request,
+        Box::new(bytes::Bytes::new()),
+        &Limits { path_mtu: u16::MAX },
+        Duration::ZERO,
+    );
+    assert!(transfer.max_packet_len() <= 65_536);
+}
