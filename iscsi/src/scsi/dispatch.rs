@@ -6,7 +6,7 @@ use super::sense::{Condition, Sense, SenseFormat};
 use super::table::Op;
 use super::task::{Step, Verdict};
 use super::{
-    Lun, capacity, inquiry, medium, mode, mode_select, opcodes, persistent_io, reserve, rw, thin, verify,
+    Lun, capacity, inquiry, medium, mode, mode_select, opcodes, persistent, reserve, rw, thin, verify,
     write_same,
 };
 
@@ -42,8 +42,8 @@ pub(super) fn begin(lun: &Lun, command: &Command<'_>) -> Verdict {
         Op::ReserveInCapabilities
         | Op::ReserveInFullStatus
         | Op::ReserveInKeys
-        | Op::ReserveInReservation => persistent_io::reserve_in(lun, &cdb),
-        Op::ReserveOut => persistent_io::reserve_out(&cdb, nexus),
+        | Op::ReserveInReservation => persistent::reserve_in(lun, &cdb),
+        Op::ReserveOut => persistent::reserve_out(&cdb, nexus),
         Op::SanitizeBlockErase => thin::sanitize_block_erase(lun),
         // No sanitizing of ours stays failed, so there is nothing to leave.
         Op::SanitizeExitFailureMode | Op::TestUnitReady => Ok(Step::Done),

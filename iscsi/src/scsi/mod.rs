@@ -24,7 +24,6 @@ mod mode_select;
 mod nexus;
 mod opcodes;
 mod persistent;
-mod persistent_io;
 mod reserve;
 mod rw;
 mod sense;

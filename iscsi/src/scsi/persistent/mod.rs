@@ -1,8 +1,14 @@
 //! Persistent reservations: who is registered, who has reserved, and what that lets others do (SPC-4,
-//! persistent reservations).
+//! persistent reservations). Here are the rules, in `commands` the commands around them.
 //!
 //! They belong to initiator ports, not to sessions, so they survive a logout and a reset. They don't survive the
 //! target, and say so (PTPL_C is 0).
+
+mod commands;
+#[cfg(test)]
+mod tests;
+
+pub(super) use commands::{reserve_in, reserve_out};
 
 use super::InitiatorPort;
 use super::limits::MAX_REGISTRATIONS;
