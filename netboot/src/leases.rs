@@ -16,8 +16,8 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use site::{MacAddr, Site};
 
-use crate::plan::Interface;
 use crate::pool::PoolRange;
+use crate::settings::Interface;
 
 /// How long an offered address is kept for its machine, in seconds. Firmware needs some 4 s to choose, and a full
 /// minute when it asks again. Afterwards anyone may get it.

@@ -8,6 +8,7 @@
 //! - [`tftp`] serves one file to one client; [`parse_http_path`] and [`parse_tftp_path`] say what a name means.
 //! - [`Boots`] keeps each boot's epoch and timeline.
 
+mod decision;
 mod dhcp;
 mod leases;
 mod options;
@@ -16,18 +17,23 @@ mod paths;
 mod plan;
 mod pool;
 mod pxe;
+mod reason;
 mod reply;
 mod session;
+mod settings;
 pub mod tftp;
 
-pub use dhcp::{Decision, DhcpEvent, Outcome, respond};
+pub use decision::{Decision, DhcpEvent, Outcome};
+pub use dhcp::respond;
 pub use dhcproto::v4::MessageType;
 pub use leases::{Lease, LeaseChange, LeaseState, Leases, NoAddress};
 pub use options::Options;
 pub use packet::{Packet, PacketError};
 pub use paths::{Asked, FilePath, parse_http_path, parse_tftp_path, script_url};
-pub use plan::{BootPlan, BootProgram, Interface, Reason, Settings, Unknown, plan};
+pub use plan::{BootPlan, BootProgram, plan};
 pub use pool::{MAX_POOL, PoolError, PoolRange};
 pub use pxe::{Asker, Firmware, IpxeFeatures, Method, Stage};
+pub use reason::Reason;
 pub use reply::{Destination, Reply};
 pub use session::{Boot, Boots, Step, StepKind};
+pub use settings::{Interface, Settings, Unknown};

@@ -4,8 +4,8 @@ use std::fmt;
 
 use site::MacAddr;
 
-use crate::plan::{Interface, Settings, http_origin};
 use crate::pxe::Asker;
+use crate::settings::{Interface, Settings};
 
 /// The longest name that is looked at, in bytes; longer ones are no name of ours.
 const MAX_PATH_LEN: usize = 512;
@@ -57,7 +57,7 @@ pub fn script_url(asker: &Asker, iface: &Interface, settings: &Settings) -> Stri
     if asker.ipxe.is_some_and(|features| !features.http) {
         return format!("tftp://{}/{mac}/{SCRIPT}", iface.address);
     }
-    format!("{}/boot/{mac}/{SCRIPT}", http_origin(iface, settings))
+    format!("{}/boot/{mac}/{SCRIPT}", settings.http_origin(iface))
 }
 
 /// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `/files/<path>`. A query is not part of it.

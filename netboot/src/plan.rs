@@ -1,124 +1,19 @@
 //! The one policy: what an asker gets, and why. DHCP, TFTP, HTTP and `bootd explain` all ask here, so that no
 //! door is open which another keeps shut.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use site::{Client, ClientName, Image, ImageName, MacAddr, Site};
+use site::{Client, Image, Site};
 
 use crate::paths::script_url;
-use crate::pool::PoolRange;
 use crate::pxe::{Asker, Firmware, Method, Stage};
+use crate::reason::Reason;
+use crate::settings::{Interface, Settings, Unknown};
 
 /// The longest name of a boot program, in bytes: what fits the header's `file` with its end mark (L3).
-const MAX_FILE_LEN: usize = 127;
-
-/// What an address is leased for when nobody says otherwise, in seconds: half a day, so that a machine that runs
-/// by day renews once and a night's power cut frees nothing that is wanted in the morning.
-const DEFAULT_LEASE_TIME: u32 = 12 * 60 * 60;
-
-/// How bootd serves one subnet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// What this server is called.
-    pub server_name: String,
-    /// The port of the boot scripts' URLs.
-    pub http_port: u16,
-    /// Addresses for machines that have none of their own; `None`: only reserved addresses are given.
-    pub pool: Option<PoolRange>,
-    /// The subnet's way out.
-    pub router: Option<Ipv4Addr>,
-    /// Name servers.
-    pub dns: Vec<Ipv4Addr>,
-    /// The DNS domain of the clients.
-    pub domain: Option<String>,
-    /// The MTU told to operating systems that ask. iPXE is never told: large frames were seen not to reach it (L18).
-    pub mtu: Option<u16>,
-    /// How long an address is leased for, in seconds; `u32::MAX` is for ever.
-    pub lease_time: u32,
-    /// What machines get that the site doesn't know.
-    pub unknown: Unknown,
-    /// Whether bootd is the subnet's only DHCP server, and so may refuse addresses that it did not give.
-    pub authoritative: bool,
-    /// The boot programs that are there to be fetched: names relative to the root of the files.
-    pub programs: Vec<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            server_name: "bootd".to_owned(),
-            http_port: 80,
-            pool: None,
-            router: None,
-            dns: Vec::new(),
-            domain: None,
-            mtu: None,
-            lease_time: DEFAULT_LEASE_TIME,
-            unknown: Unknown::default(),
-            authoritative: true,
-            programs: Vec::new(),
-        }
-    }
-}
-
-/// What a machine gets that the site doesn't know. In neither case does it boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Unknown {
-    /// An address from the pool.
-    #[default]
-    Lease,
-    /// No answer.
-    Ignore,
-}
-
-/// One of our network interfaces, with the address that clients know it by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name, for people.
-    pub name: String,
-    /// Our address on it.
-    pub address: Ipv4Addr,
-    /// How many bits of the address name the subnet.
-    pub prefix_len: u8,
-}
-
-impl Interface {
-    /// The subnet mask.
-    #[must_use]
-    pub fn mask(&self) -> Ipv4Addr {
-        let host_bits = 32_u32.saturating_sub(self.prefix_len.into());
-        Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
-    }
-
-    /// The subnet's first address, which names it.
-    #[must_use]
-    pub fn network(&self) -> Ipv4Addr {
-        self.address & self.mask()
-    }
-
-    /// The subnet's last address.
-    #[must_use]
-    pub fn broadcast(&self) -> Ipv4Addr {
-        self.address | !self.mask()
-    }
-
-    /// Whether `address` is on this link.
-    #[must_use]
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        address & self.mask() == self.network()
-    }
-
-    /// Whether a machine on this link may have `address`: it is neither ours nor the subnet's name or broadcast.
-    #[must_use]
-    pub fn can_have(&self, address: Ipv4Addr) -> bool {
-        let edges = self.prefix_len < 31 && (address == self.network() || address == self.broadcast());
-        self.contains(address) && address != self.address && !edges
-    }
-}
+pub(crate) const MAX_FILE_LEN: usize = 127;
 
 /// A boot program to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,50 +49,6 @@ impl BootPlan {
     pub fn may_boot(&self) -> bool {
         self.image.is_some()
     }
-}
-
-/// One step of the reasoning, a whole sentence when printed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The site has it.
-    Known(ClientName, MacAddr),
-    /// The site doesn't have it.
-    UnknownClient(MacAddr),
-    /// The site doesn't have it, and such machines are not answered.
-    UnknownIgnored,
-    /// It has an address of its own.
-    Reserved(Ipv4Addr),
-    /// The address of its own can't be used on this link.
-    ReservedElsewhere(Ipv4Addr, String),
-    /// It has none of its own.
-    FromPool(PoolRange),
-    /// It has none of its own, and there is no pool.
-    NoPool,
-    /// It may not boot.
-    Disabled(ClientName),
-    /// There is nothing to boot.
-    NoImage(ClientName),
-    /// What it should boot is not there.
-    ImageMissing(ClientName, ImageName),
-    /// It boots this.
-    Image(ImageName, site::Version),
-    /// It did not ask to boot.
-    AsksForAddressOnly,
-    /// The program for its firmware.
-    Program(Firmware, String),
-    /// The program that its entry names.
-    ProgramOverride(Firmware, String),
-    /// The program that its entry names is for another kind of firmware, so the usual one is taken.
-    ProgramUnsuited(Firmware, String),
-    /// The programs that would do are not there.
-    ProgramMissing(Firmware, Vec<String>),
-    /// The program's name or URL doesn't fit into a DHCP answer.
-    ProgramTooLong(String),
-    /// No program for that firmware is known.
-    NoProgram(Option<Firmware>),
-    /// It gets its script.
-    Script(String),
 }
 
 /// What `asker` gets on that interface, by that snapshot of the site.
@@ -242,7 +93,7 @@ fn address(
     why: &mut Vec<Reason>,
 ) -> Option<Ipv4Addr> {
     if let Some(own) = client.and_then(|client| client.address) {
-        if iface.can_have(own) {
+        if settings.can_give(own, iface) {
             why.push(Reason::Reserved(own));
             return Some(own);
         }
@@ -324,7 +175,7 @@ fn boot_program(
     };
     let file = match asker.method {
         Method::Tftp => name.to_owned(),
-        Method::Http => format!("{}/files/{name}", http_origin(iface, settings)),
+        Method::Http => format!("{}/files/{name}", settings.http_origin(iface)),
     };
     if file.len() > MAX_FILE_LEN {
         why.push(Reason::ProgramTooLong(file));
@@ -337,76 +188,4 @@ fn boot_program(
         Reason::Program(firmware, name.clone())
     });
     Some(BootProgram { name, file })
-}
-
-/// Where our HTTP server is. An address, not a name: firmware without a name server still finds it (L6).
-pub(crate) fn http_origin(iface: &Interface, settings: &Settings) -> String {
-    match settings.http_port {
-        80 => format!("http://{}", iface.address),
-        port => format!("http://{}:{port}", iface.address),
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Known(name, mac) => write!(f, "{mac} is the client \"{name}\"."),
-            Self::UnknownClient(mac) => write!(
-                f,
-                "No client has the MAC address {mac}, so it does not boot. To let it boot, type: \
-                 bootd client add NAME --mac {mac} --image IMAGE"
-            ),
-            Self::UnknownIgnored => f.write_str("Machines that the site doesn't know are not answered."),
-            Self::Reserved(address) => write!(f, "Its entry gives it the address {address}."),
-            Self::ReservedElsewhere(address, iface) => write!(
-                f,
-                "Its entry gives it the address {address}, which no machine can have on {iface}; \
-                 it is treated as if it had none."
-            ),
-            Self::FromPool(pool) => write!(f, "It gets an address from the pool {pool}."),
-            Self::NoPool => {
-                f.write_str("It has no address of its own and there is no pool, so it gets no address.")
-            }
-            Self::Disabled(name) => write!(f, "The client \"{name}\" is disabled: it gets an address only."),
-            Self::NoImage(name) => {
-                write!(f, "The client \"{name}\" has no image: it gets an address only.")
-            }
-            Self::ImageMissing(name, image) => write!(
-                f,
-                "The client \"{name}\" should boot the image \"{image}\", which does not exist: it gets an \
-                 address only."
-            ),
-            Self::Image(image, version) => {
-                write!(f, "It boots the image \"{image}\", version {version}.")
-            }
-            Self::AsksForAddressOnly => {
-                f.write_str("It does not ask to boot now, so it gets an address only.")
-            }
-            Self::Program(firmware, name) => write!(f, "Its firmware ({firmware}) is given {name}."),
-            Self::ProgramOverride(firmware, name) => {
-                write!(f, "Its firmware ({firmware}) is given {name}, as its entry says.")
-            }
-            Self::ProgramUnsuited(firmware, name) => write!(
-                f,
-                "Its entry names the boot program {name}, which can't run on {firmware}, so the usual one is \
-                 taken."
-            ),
-            Self::ProgramMissing(firmware, names) => write!(
-                f,
-                "The boot program for its firmware ({firmware}) is missing: put {} among the boot files.",
-                names.join(" or ")
-            ),
-            Self::ProgramTooLong(file) => write!(
-                f,
-                "The boot program's name {file} is too long for DHCP, which holds {MAX_FILE_LEN} bytes: rename it."
-            ),
-            Self::NoProgram(Some(firmware)) => {
-                write!(f, "No boot program for its firmware ({firmware}) is known; its entry may name one.")
-            }
-            Self::NoProgram(None) => {
-                f.write_str("Its firmware does not say what it is, so no boot program can be chosen.")
-            }
-            Self::Script(url) => write!(f, "It is iPXE already and is given its script, {url}."),
-        }
-    }
 }

@@ -15,25 +15,25 @@ use dhcproto::v4::MessageType;
 use serde::{Deserialize, Serialize};
 use site::MacAddr;
 
-use crate::dhcp::DhcpEvent;
+use crate::decision::DhcpEvent;
 use crate::pxe::Stage;
 
 /// How long after its first DISCOVER a boot still waits for its iPXE, in milliseconds. A later iPXE is another boot.
 const OPEN_FOR_MS: u64 = 120_000;
 
 /// Machines whose boots are remembered. Beyond, the one that was silent longest is forgotten, machines that never had
-/// a script before all others: a flood of made-up machines pushes out itself.
+/// a script before all others: a flood of made-up machines pushes out itself, and takes some 100 MB at worst.
 const MAX_MACHINES: usize = 4096;
 
 /// Boots that are remembered of one machine. Beyond, the oldest without a script is forgotten, or the oldest; never
 /// the latest that had a script, since that one is running.
-const MAX_BOOTS: usize = 16;
+const MAX_BOOTS: usize = 8;
 
 /// Steps that are kept of one boot. Further ones are only counted.
-const MAX_STEPS: usize = 256;
+const MAX_STEPS: usize = 128;
 
 /// How many of them may be DHCP's, so that a flood of forged requests doesn't keep the rest of the boot out.
-const MAX_DHCP_STEPS: usize = 64;
+const MAX_DHCP_STEPS: usize = 32;
 
 /// How much of a step's text is kept, in characters.
 const MAX_DETAIL_LEN: usize = 300;

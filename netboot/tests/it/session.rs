@@ -132,7 +132,7 @@ fn a_forged_discover_changes_nothing_of_the_running_boot() {
     let kinds: Vec<_> = boot.steps.iter().map(|step| step.kind.clone()).collect();
     let expected = [StepKind::Script, StepKind::Login(1), StepKind::Login(2), StepKind::FirstWrite];
     assert_eq!(kinds, expected);
-    assert_eq!(boots.history(mac(1)).count(), 16);
+    assert_eq!(boots.history(mac(1)).count(), 8);
 }
 
 #[test]
@@ -145,11 +145,11 @@ fn forged_requests_do_not_crowd_out_the_boot() {
     let epoch = boots.on_script(mac(1), NOW);
     boots.on_login(mac(1), epoch, "", NOW);
     let boot = boots.current(mac(1)).unwrap();
-    assert_eq!((boot.steps.len(), boot.left_out), (64 + 2, 10_000 - 64));
+    assert_eq!((boot.steps.len(), boot.left_out), (32 + 2, 10_000 - 32));
     for _ in 0..1000 {
         boots.record(mac(1), StepKind::Failed, "", NOW);
     }
-    assert_eq!(boots.current(mac(1)).unwrap().steps.len(), 256);
+    assert_eq!(boots.current(mac(1)).unwrap().steps.len(), 128);
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! The policy's reasoning, in sentences for whoever runs the site.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use site::{ClientName, ImageName, MacAddr, Version};
+
+use crate::plan::MAX_FILE_LEN;
+use crate::pool::PoolRange;
+use crate::pxe::Firmware;
+
+/// One step of the reasoning, a whole sentence when printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The site has it.
+    Known(ClientName, MacAddr),
+    /// The site doesn't have it.
+    UnknownClient(MacAddr),
+    /// The site doesn't have it, and such machines are not answered.
+    UnknownIgnored,
+    /// It has an address of its own.
+    Reserved(Ipv4Addr),
+    /// The address of its own can't be used on this link.
+    ReservedElsewhere(Ipv4Addr, String),
+    /// It has none of its own.
+    FromPool(PoolRange),
+    /// It has none of its own, and there is no pool.
+    NoPool,
+    /// It may not boot.
+    Disabled(ClientName),
+    /// There is nothing to boot.
+    NoImage(ClientName),
+    /// What it should boot is not there.
+    ImageMissing(ClientName, ImageName),
+    /// It boots this.
+    Image(ImageName, Version),
+    /// It did not ask to boot.
+    AsksForAddressOnly,
+    /// The program for its firmware.
+    Program(Firmware, String),
+    /// The program that its entry names.
+    ProgramOverride(Firmware, String),
+    /// The program that its entry names is for another kind of firmware, so the usual one is taken.
+    ProgramUnsuited(Firmware, String),
+    /// The programs that would do are not there.
+    ProgramMissing(Firmware, Vec<String>),
+    /// The program's name or URL doesn't fit into a DHCP answer.
+    ProgramTooLong(String),
+    /// No program for that firmware is known.
+    NoProgram(Option<Firmware>),
+    /// It gets its script.
+    Script(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(name, mac) => write!(f, "{mac} is the client \"{name}\"."),
+            Self::UnknownClient(mac) => write!(
+                f,
+                "No client has the MAC address {mac}, so it does not boot. To let it boot, type: \
+                 bootd client add NAME --mac {mac} --image IMAGE"
+            ),
+            Self::UnknownIgnored => f.write_str("Machines that the site doesn't know are not answered."),
+            Self::Reserved(address) => write!(f, "Its entry gives it the address {address}."),
+            Self::ReservedElsewhere(address, iface) => write!(
+                f,
+                "Its entry gives it the address {address}, which no machine can have on {iface}; \
+                 it is treated as if it had none."
+            ),
+            Self::FromPool(pool) => write!(f, "It gets an address from the pool {pool}."),
+            Self::NoPool => {
+                f.write_str("It has no address of its own and there is no pool, so it gets no address.")
+            }
+            Self::Disabled(name) => write!(f, "The client \"{name}\" is disabled: it gets an address only."),
+            Self::NoImage(name) => {
+                write!(f, "The client \"{name}\" has no image: it gets an address only.")
+            }
+            Self::ImageMissing(name, image) => write!(
+                f,
+                "The client \"{name}\" should boot the image \"{image}\", which does not exist: it gets an \
+                 address only."
+            ),
+            Self::Image(image, version) => {
+                write!(f, "It boots the image \"{image}\", version {version}.")
+            }
+            Self::AsksForAddressOnly => {
+                f.write_str("It does not ask to boot now, so it gets an address only.")
+            }
+            Self::Program(firmware, name) => write!(f, "Its firmware ({firmware}) is given {name}."),
+            Self::ProgramOverride(firmware, name) => {
+                write!(f, "Its firmware ({firmware}) is given {name}, as its entry says.")
+            }
+            Self::ProgramUnsuited(firmware, name) => write!(
+                f,
+                "Its entry names the boot program {name}, which can't run on {firmware}, so the usual one is \
+                 taken."
+            ),
+            Self::ProgramMissing(firmware, names) => write!(
+                f,
+                "The boot program for its firmware ({firmware}) is missing: put {} among the boot files.",
+                names.join(" or ")
+            ),
+            Self::ProgramTooLong(file) => write!(
+                f,
+                "The boot program's name {file} is too long for DHCP, which holds {MAX_FILE_LEN} bytes: rename it."
+            ),
+            Self::NoProgram(Some(firmware)) => {
+                write!(f, "No boot program for its firmware ({firmware}) is known; its entry may name one.")
+            }
+            Self::NoProgram(None) => {
+                f.write_str("Its firmware does not say what it is, so no boot program can be chosen.")
+            }
+            Self::Script(url) => write!(f, "It is iPXE already and is given its script, {url}."),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the operator has settled: a subnet's settings and the interface that it is served by.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pool::PoolRange;
+
+/// What an address is leased for when nobody says otherwise, in seconds: half a day, so that a machine that runs
+/// by day renews once and a night's power cut frees nothing that is wanted in the morning.
+const DEFAULT_LEASE_TIME: u32 = 12 * 60 * 60;
+
+/// How bootd serves one subnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What this server is called.
+    pub server_name: String,
+    /// The port of the boot scripts' URLs.
+    pub http_port: u16,
+    /// Addresses for machines that have none of their own; `None`: only reserved addresses are given.
+    pub pool: Option<PoolRange>,
+    /// The subnet's way out.
+    pub router: Option<Ipv4Addr>,
+    /// Name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// The DNS domain of the clients.
+    pub domain: Option<String>,
+    /// The MTU told to operating systems that ask. iPXE is never told: large frames were seen not to reach it (L18).
+    pub mtu: Option<u16>,
+    /// How long an address is leased for, in seconds; `u32::MAX` is for ever.
+    pub lease_time: u32,
+    /// What machines get that the site doesn't know.
+    pub unknown: Unknown,
+    /// Whether bootd is the subnet's only DHCP server, and so may refuse addresses that it did not give.
+    pub authoritative: bool,
+    /// The boot programs that are there to be fetched: names relative to the root of the files.
+    pub programs: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server_name: "bootd".to_owned(),
+            http_port: 80,
+            pool: None,
+            router: None,
+            dns: Vec::new(),
+            domain: None,
+            mtu: None,
+            lease_time: DEFAULT_LEASE_TIME,
+            unknown: Unknown::default(),
+            authoritative: true,
+            programs: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Where our HTTP server is. An address, not a name: firmware without a name server still finds it (L6).
+    pub(crate) fn http_origin(&self, iface: &Interface) -> String {
+        match self.http_port {
+            80 => format!("http://{}", iface.address),
+            port => format!("http://{}:{port}", iface.address),
+        }
+    }
+
+    /// Whether a client may have `address` on that interface: a machine can, and none of those that clients are
+    /// told of does.
+    pub(crate) fn can_give(&self, address: Ipv4Addr, iface: &Interface) -> bool {
+        iface.can_have(address) && self.router != Some(address) && !self.dns.contains(&address)
+    }
+}
+
+/// What a machine gets that the site doesn't know. In neither case does it boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unknown {
+    /// An address from the pool.
+    #[default]
+    Lease,
+    /// No answer.
+    Ignore,
+}
+
+/// One of our network interfaces, with the address that clients know it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, for people.
+    pub name: String,
+    /// Our address on it.
+    pub address: Ipv4Addr,
+    /// How many bits of the address name the subnet.
+    pub prefix_len: u8,
+}
+
+impl Interface {
+    /// The subnet mask.
+    #[must_use]
+    pub fn mask(&self) -> Ipv4Addr {
+        let host_bits = 32_u32.saturating_sub(self.prefix_len.into());
+        Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
+    }
+
+    /// The subnet's first address, which names it.
+    #[must_use]
+    pub fn network(&self) -> Ipv4Addr {
+        self.address & self.mask()
+    }
+
+    /// The subnet's last address.
+    #[must_use]
+    pub fn broadcast(&self) -> Ipv4Addr {
+        self.address | !self.mask()
+    }
+
+    /// Whether `address` is on this link.
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        address & self.mask() == self.network()
+    }
+
+    /// Whether a machine on this link may have `address`: it is neither ours nor the subnet's name or broadcast.
+    #[must_use]
+    pub fn can_have(&self, address: Ipv4Addr) -> bool {
+        let edges = self.prefix_len < 31 && (address == self.network() || address == self.broadcast());
+        self.contains(address) && address != self.address && !edges
+    }
+}
