@@ -10,16 +10,15 @@
 //!    system whose disk was gone for the moment of a restart logs in again and goes on.
 //! 6. The services run, until a signal or the first failure; then all are drained.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use lvm::{Embedded, EmbeddedConfig, Engine, EngineError};
+use lvm::{Embedded, EmbeddedConfig, Engine, EngineError, Sim};
 use menus::{MenuError, Menus};
 use netboot::{Boots, Interface, Leases, Settings};
 use parking_lot::Mutex;
-use site::{Store, StoreError};
+use site::{Site, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,6 @@ use crate::control::{Control, ControlSocket};
 use crate::data::{self, DataDirectory, DataError};
 use crate::events::{self, Events, Recent};
 use crate::machine::Machine;
-use crate::pending::SimEngine;
 use crate::privileges;
 use crate::serve::ServiceError;
 use crate::serve::dhcp::Dhcp;
@@ -40,7 +38,7 @@ use crate::serve::iscsi::{Iscsi, TargetTable};
 use crate::serve::journal::Journal;
 use crate::serve::ra::RouterAdvertiser;
 use crate::serve::tftp::Tftp;
-use crate::state::{Counters, Link, State, unix_millis};
+use crate::state::{Counters, Link, State, Turns, unix_millis};
 
 /// How long all services together may take to drain. What is open then is broken off; clients of disks log in
 /// again when bootd is back.
@@ -96,10 +94,9 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let store = Store::open(config.database())?;
     let site = store.snapshot()?;
     let menus = Menus::new(data::templates(&config.menus())?)?;
-    let files = Files::find(&config.files(), &config.boot_programs);
+    let files = files(&config);
     let (journal, leases) = leases(&config)?;
-    let links: Vec<Link> =
-        config.interfaces.iter().map(|link| served_link(&config, link, files.programs())).collect();
+    let links = links(&config, &files);
     let sockets = Sockets::bind(&config, &links, journal)?;
     privileges::drop_all().map_err(|e| AppError::Privileges(e.to_string()))?;
 
@@ -107,22 +104,9 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let adopted = engine.reap()?;
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
-    let serves = serves(&config, &links, engine.as_ref(), &files);
-    let state = Arc::new(State {
-        config,
-        links,
-        site: ArcSwap::from_pointee(site),
-        leases: Mutex::new(leases),
-        boots: Mutex::new(Boots::new()),
-        firmwares: Mutex::default(),
-        menus: ArcSwap::from_pointee(menus),
-        files,
-        engine,
-        targets: Arc::new(TargetTable::default()),
-        script_turns: Default::default(),
-        events,
-        counters,
-    });
+    let parts = Parts { config, site, menus, files, leases };
+    let state = Arc::new(state(parts, engine, events, counters));
+    let serves = serves(&state);
     let kept = boot::adopt(&state, &adopted);
     if kept > 0 {
         tracing::info!("{kept} disks of an earlier process are served again as they were");
@@ -141,6 +125,35 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(directory);
     result
+}
+
+/// What was read at the start.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) site: Site,
+    pub(crate) menus: Menus,
+    pub(crate) files: Files,
+    pub(crate) leases: Leases,
+}
+
+/// What the services share.
+pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, counters: Arc<Counters>) -> State {
+    let Parts { config, site, menus, files, leases } = parts;
+    State {
+        links: links(&config, &files),
+        config,
+        site: ArcSwap::from_pointee(site),
+        leases: Mutex::new(leases),
+        boots: Mutex::new(Boots::new()),
+        firmwares: Mutex::default(),
+        menus: ArcSwap::from_pointee(menus),
+        files,
+        engine,
+        targets: Arc::new(TargetTable::default()),
+        script_turns: Turns::default(),
+        events,
+        counters,
+    }
 }
 
 /// Runs all services until a signal comes or one of them ends, then drains them.
@@ -280,6 +293,15 @@ async fn watch(state: &State, stop: CancellationToken) -> Result<(), AppError> {
     }
 }
 
+/// The files that clients may fetch.
+pub(crate) fn files(config: &Config) -> Files {
+    Files::find(&config.files(), &config.boot_programs)
+}
+
+fn links(config: &Config, files: &Files) -> Vec<Link> {
+    config.interfaces.iter().map(|link| served_link(config, link, files.programs())).collect()
+}
+
 /// The interface with the settings that hold on it.
 fn served_link(config: &Config, served: &ServedInterface, programs: Vec<String>) -> Link {
     Link {
@@ -289,7 +311,6 @@ fn served_link(config: &Config, served: &ServedInterface, programs: Vec<String>)
             prefix_len: served.prefix_len,
         },
         index: served.index,
-        mac: served.mac,
         settings: Settings {
             server_name: config.server.clone(),
             http_port: config.http_port,
@@ -319,18 +340,20 @@ fn leases(config: &Config) -> Result<(Journal, Leases), DataError> {
     Ok((journal, replayed.leases))
 }
 
-fn engine(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
+/// Who makes the disks.
+pub(crate) fn engine(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(match config.engine {
         EngineKind::Embedded => Arc::new(Embedded::open(EmbeddedConfig {
             overlays: config.overlay_directory.clone(),
             cache: config.cache_size,
         })?),
-        EngineKind::Sim => Arc::new(SimEngine::new()),
+        EngineKind::Sim => Arc::new(Sim::new()),
     })
 }
 
 /// What is served where, for people: one line each.
-fn serves(config: &Config, links: &[Link], engine: &dyn Engine, files: &Files) -> Vec<String> {
+fn serves(state: &State) -> Vec<String> {
+    let State { config, links, engine, files, .. } = state;
     let mut lines = Vec::new();
     for link in links {
         let Interface { name, address, prefix_len } = &link.interface;
@@ -348,10 +371,6 @@ fn serves(config: &Config, links: &[Link], engine: &dyn Engine, files: &Files) -
         }
     }
     lines.push(format!("disks by the {} engine, cache {}", engine.name(), show_size(config.cache_size.0)));
-    lines.push(format!("commands on {}", shown(&config.socket())));
+    lines.push(format!("commands on {}", config.socket().display()));
     lines
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -2,7 +2,6 @@
 //!
 //! Everything that decides lies in crates without I/O (`netboot`, `menus`, `iscsi`) or behind `lvm`'s engine.
 //! Here bytes are received, handed to them, and what they answer is sent.
-#![allow(dead_code)] // Only until every service is wired.
 
 mod app;
 mod boot;
@@ -13,11 +12,12 @@ mod control;
 mod data;
 mod events;
 mod machine;
-mod pending;
 mod privileges;
 mod serve;
 mod state;
 mod sys;
+#[cfg(test)]
+mod testing;
 
 pub use cli::main;
 pub use serve::iscsi::portal;

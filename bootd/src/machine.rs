@@ -23,8 +23,6 @@ pub(crate) struct Machine {
 pub(crate) struct NetworkInterface {
     /// The system's number of it.
     pub(crate) index: u32,
-    /// Its Ethernet address; zero where it has none.
-    pub(crate) mac: [u8; 6],
     /// Its IPv4 addresses with their prefix lengths, the primary one first.
     pub(crate) addresses: Vec<(Ipv4Addr, u8)>,
     /// Whether it is up.
@@ -61,7 +59,6 @@ fn interfaces() -> BTreeMap<String, NetworkInterface> {
         let Some(address) = entry.address else { continue };
         if let Some(link) = address.as_link_addr() {
             interface.index = u32::try_from(link.ifindex()).unwrap_or_default();
-            interface.mac = link.addr().unwrap_or_default();
         } else if let Some(ip) = address.as_sockaddr_in() {
             let mask =
                 entry.netmask.as_ref().and_then(|m| m.as_sockaddr_in()).map_or(0, |m| m.ip().to_bits());

@@ -55,8 +55,6 @@ pub(crate) struct Link {
     pub(crate) interface: Interface,
     /// The system's number of it.
     pub(crate) index: u32,
-    /// Its Ethernet address.
-    pub(crate) mac: [u8; 6],
     /// The settings that hold on it; the pool differs from interface to interface.
     pub(crate) settings: Settings,
 }

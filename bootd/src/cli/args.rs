@@ -127,7 +127,7 @@ pub(super) enum ClientCommand {
     /// Add a client
     #[command(after_help = "Examples:\n  \
         bootd client add pc1 --mac 52:54:00:77:00:01 --image debian12\n  \
-        bootd client add pc2 --mac 52-54-00-77-00-02 --image debian12 --address 10.0.0.22 --overlay-limit 8GiB")]
+        bootd client add pc2 --mac 52-54-00-77-00-02 --address 10.0.0.22")]
     Add {
         /// Its name: a DNS label
         name: ClientName,
@@ -169,7 +169,7 @@ pub(super) enum ClientCommand {
     },
     /// Change a client, from its next boot on
     #[command(after_help = "\"none\" takes a setting away.\n\nExamples:\n  \
-        bootd client set pc1 --image debian13\n  \
+        bootd client set pc1 --image debian13 --overlay-limit 8GiB\n  \
         bootd client set pc1 --address none --disable")]
     Set {
         /// Its name

@@ -21,27 +21,27 @@ use crate::control::api::Problem;
 const LARGEST_ANSWER: usize = 64 << 20;
 
 /// A body of no content.
-pub(super) const NOTHING: Option<&()> = None;
+pub(crate) const NOTHING: Option<&()> = None;
 
 /// The daemon that serves from a data directory.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     socket: PathBuf,
 }
 
 impl Daemon {
     /// The daemon of the data directory that the flags or the file name.
-    pub(super) fn of(flags: &Flags) -> Result<Self, Failure> {
+    pub(crate) fn of(flags: &Flags) -> Result<Self, Failure> {
         let data = Config::data_directory(flags).map_err(Failure::new)?;
         Ok(Self { socket: socket_in(&data) })
     }
 
     /// Asks for something, and reads the answer.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call(Method::GET, path, NOTHING).await
     }
 
     /// Sends a request, and reads the answer.
-    pub(super) async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -55,7 +55,7 @@ impl Daemon {
     }
 
     /// Sends a request whose answer comes line by line, and hands each line to `each`.
-    pub(super) async fn lines<T: DeserializeOwned>(
+    pub(crate) async fn lines<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hyper::Method;
 use indicatif::{ProgressBar, ProgressStyle};
-use site::{Image, ImageName};
+use site::{ClientName, Image, ImageName};
 
 use super::args::{Common, ImageCommand};
 use super::daemon::{Daemon, NOTHING};
@@ -29,7 +29,7 @@ pub(super) async fn run(command: ImageCommand) -> Result<(), Failure> {
             let path = format!("/images/{name}?force={force}");
             let edit: Edit<ImageEntry> = daemon(&common)?.call(Method::DELETE, &path, NOTHING).await?;
             show(common.json, &edit, |edit| {
-                let clients: Vec<&str> = edit.value.clients.iter().map(|name| name.as_str()).collect();
+                let clients: Vec<&str> = edit.value.clients.iter().map(ClientName::as_str).collect();
                 match clients.as_slice() {
                     [] => format!("image {} removed\n", edit.value.image.name),
                     clients => format!(
@@ -138,7 +138,7 @@ fn list(images: &[ImageEntry]) -> String {
 
 fn describe(ImageEntry { image, clients }: &ImageEntry) -> String {
     let Image { name, version, path, size } = image;
-    let clients: Vec<&str> = clients.iter().map(|name| name.as_str()).collect();
+    let clients: Vec<&str> = clients.iter().map(ClientName::as_str).collect();
     facts(&[
         ("name", name.to_string()),
         ("version", version.to_string()),

@@ -13,7 +13,7 @@ use crate::control::api::Problem;
 mod args;
 mod check;
 mod client;
-mod daemon;
+pub(crate) mod daemon;
 mod explain;
 mod image;
 mod serve;
@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
 
 /// Why a command failed, for people. An empty one has been told already.
 #[derive(Debug, PartialEq, Eq)]
-struct Failure {
+pub(crate) struct Failure {
     error: String,
     hint: Option<String>,
 }

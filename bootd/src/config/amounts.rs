@@ -55,7 +55,8 @@ pub(crate) fn show_size(bytes: u64) -> String {
     for (unit, shift) in UNITS.into_iter().zip([40, 30, 20, 10]) {
         if bytes >= 1 << shift {
             let whole = bytes >> shift;
-            let tenths = ((bytes & ((1 << shift) - 1)) >> (shift - 10)) * 10 >> 10;
+            let rest = bytes & ((1 << shift) - 1);
+            let tenths = ((rest >> (shift - 10)) * 10) >> 10;
             return if tenths == 0 { format!("{whole} {unit}") } else { format!("{whole}.{tenths} {unit}") };
         }
     }

@@ -14,8 +14,6 @@ pub(crate) struct ServedInterface {
     pub(crate) name: String,
     /// The system's number of it.
     pub(crate) index: u32,
-    /// Its Ethernet address.
-    pub(crate) mac: [u8; 6],
     /// Our address on it.
     pub(crate) address: Ipv4Addr,
     /// How many bits of it are the subnet's.
@@ -61,7 +59,7 @@ mod tests {
 
     fn link(address: [u8; 4], prefix_len: u8) -> ServedInterface {
         let address = address.into();
-        ServedInterface { name: "eth1".into(), index: 2, mac: [2; 6], address, prefix_len, pool: None }
+        ServedInterface { name: "eth1".into(), index: 2, address, prefix_len, pool: None }
     }
 
     #[test]

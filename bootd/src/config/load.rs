@@ -237,14 +237,8 @@ fn interfaces(
         if all.iter().any(|other| other.name == *name) {
             return Err(wrong(format!("interface {name} is named twice"), "name each interface once".into()));
         }
-        let mut link = ServedInterface {
-            name: name.clone(),
-            index: found.index,
-            mac: found.mac,
-            address,
-            prefix_len,
-            pool: None,
-        };
+        let mut link =
+            ServedInterface { name: name.clone(), index: found.index, address, prefix_len, pool: None };
         link.pool = link.default_pool();
         all.push(link);
     }

@@ -8,7 +8,7 @@ use super::{Config, ConfigError, Flags, Unknown};
 use crate::machine::{Machine, NetworkInterface};
 
 fn machine() -> Machine {
-    let with = |index, addresses| NetworkInterface { index, mac: [2; 6], addresses, up: true };
+    let with = |index, addresses| NetworkInterface { index, addresses, up: true };
     Machine {
         host_name: "AppServer1.example.org".into(),
         memory: 8 << 30,
@@ -44,7 +44,7 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         (
             "domain = \"a-very-long-name-of-a-department.and-another-of-a-university.example\"",
             "1:10",
-            "more than 65 characters together",
+            "65 characters together",
             "shorter",
         ),
         ("iqn_date = \"2026-13\"", "1:12", "no year and month", "iqn_date = \"2026-01\""),

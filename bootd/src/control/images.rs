@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use super::Control;
 use super::answer::{Body, Wrong, edit};
 use super::api::{Edit, ImageEntry, ImportLine, ImportRequest};
+use crate::events::Event;
 
 /// How often the progress of an import is told.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -79,9 +80,9 @@ fn import(
     };
     let images = control.state.config.images();
     let version = if request.in_place {
-        crate::pending::images::use_in_place(&request.file, &mut progress)
+        lvm::images::use_in_place(&request.file, &mut progress)
     } else {
-        crate::pending::images::import(&images, request.name.as_str(), &request.file, &mut progress)
+        lvm::images::import(&images, request.name.as_str(), &request.file, &mut progress)
     }
     .map_err(|e| Wrong::invalid(e.to_string(), "nothing has changed"))?;
     let image = Image {
@@ -118,8 +119,8 @@ pub(super) struct Force {
     force: bool,
 }
 
-/// Removes an image. A file that was taken in goes too, unless a disk is made of it; one that is used in place is
-/// the admin's and stays.
+/// Removes an image. The file of its version goes too, if it is one that was taken in; one that is used in place is
+/// the admin's. A disk that runs from it needs it again after a restart of bootd, so then it stays.
 pub(super) async fn remove(
     Extract(control): App,
     Path(name): Path<String>,
@@ -129,6 +130,15 @@ pub(super) async fn remove(
     spawn_blocking(move || {
         let ((image, clients), edited) = control.store.remove_image(&name, force)?;
         control.refresh()?;
+        let used = control.state.engine.list().iter().any(|disk| disk.request.path == image.path);
+        if !used
+            && image.path.starts_with(control.state.config.images())
+            && let Err(e) = lvm::images::remove(&image.path)
+        {
+            let what =
+                format!("the file of image {} is still there: {}: {e}", image.name, image.path.display());
+            control.state.events.emit(Event::Trouble { service: "control", what });
+        }
         Ok(edit(edited, ImageEntry { image, clients }))
     })
     .await?
