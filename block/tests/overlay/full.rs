@@ -98,3 +98,79 @@ fn a_full_file_system_refuses_new_blocks_only() {
     model[..4 * 4096].fill(9);
     assert!(whole(&disk) == model);
 }
+
+/// Where the record of an overlay grows is where a file system may be full, too.
+#[test]
+fn a_file_system_that_fills_up_at_the_record_refuses_all_of_a_write() {
+    const LEAF: u64 = 256 << 20;
+    let Some(tiny) = Tiny::mount() else { return };
+    // Nothing of it is zero, so that no block can pass for a zeroed one.
+    let lower: Arc<dyn Volume> = Arc::new(Same);
+    let filler = tiny.path().join("filler");
+    let mut refused = 0;
+    for free_pages in 0..12 {
+        for discard in [false, true] {
+            let path = tiny.path().join("disk");
+            let disk = Overlay::create(Arc::clone(&lower), &path, options(1 << 30)).unwrap();
+            // Across two leaves of the map, so that the first's record may have been written when the second's fails.
+            let (start, count) = (LEAF / 512 - 16, 32);
+            std::fs::write(&filler, []).unwrap();
+            while rustix::fs::statvfs(&filler).unwrap().f_bfree > free_pages {
+                let mut file = std::fs::File::options().append(true).open(&filler).unwrap();
+                std::io::Write::write_all(&mut file, &[1; 4096]).unwrap();
+            }
+            let done = if discard {
+                disk.discard(range(start, count))
+            } else {
+                disk.write(Lba::new(start), &[Bytes::from(vec![9; count as usize * 512])], false)
+            };
+            let expected = match (kind(done), discard) {
+                (None, true) => 0,
+                (None, false) => 9,
+                (Some(kind), _) => {
+                    assert_eq!(kind, ErrorKind::NoSpace);
+                    refused += 1;
+                    assert_eq!(disk.used().0, 0);
+                    7
+                }
+            };
+            assert!(read(&disk, range(start, count)).iter().all(|b| *b == expected));
+            drop(disk);
+            let disk = Overlay::open(Arc::clone(&lower), &path, options(1 << 30)).unwrap();
+            let again = read(&disk, range(start, count));
+            assert!(
+                again.iter().all(|b| *b == expected),
+                "{free_pages} pages: {expected} became {}",
+                again[0]
+            );
+            Overlay::files(&path).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+            std::fs::remove_file(&filler).unwrap();
+        }
+    }
+    assert!(refused > 4, "only {refused} were refused");
+}
+
+/// A disk of 1 GiB that is all sevens.
+struct Same;
+
+impl Volume for Same {
+    fn geometry(&self) -> Geometry {
+        Geometry::new(BlockCount::new(1 << 21)).unwrap()
+    }
+    fn is_read_only(&self) -> bool {
+        true
+    }
+    fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
+        out.push(Bytes::from(vec![7; range.byte_len() as usize]));
+        Ok(())
+    }
+    fn write(&self, _: Lba, _: &[Bytes], _: bool) -> Result<(), BlockError> {
+        panic!("a client wrote to the image")
+    }
+    fn flush(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+    fn discard(&self, _: BlockRange) -> Result<(), BlockError> {
+        panic!("a client discarded blocks of the image")
+    }
+}
