@@ -1,14 +1,16 @@
 //! Templates and what they are rendered to.
 
 mod context;
+mod engine;
 mod error;
 mod escape;
 mod labnet;
 mod menus;
+mod site_view;
 mod view;
 
 pub use context::{BootFacts, ClientFacts, Context, DiskFacts, Secret, ServerFacts};
 pub use error::{MenuError, Place};
 pub use labnet::{MAX_BYTES, MAX_COLUMN, MAX_DEPTH, MAX_NODES, MAX_PATTERN, MAX_PROGRAM, MAX_STEPS};
 pub use menus::{MAX_OUTPUT, MAX_RANGE, MAX_TEMPLATE, Menus, TEMPLATE_SUFFIX};
-pub use view::{ConfigView, EmptyView, Row};
+pub use view::{ConfigView, EmptyView, Row, Variable};

@@ -1,18 +1,12 @@
-//! The set of templates that is in force, and rendering one of them.
-//!
-//! Tera stops at unknown names, functions and filters by itself. Added here: a bound on the text's length and on
-//! `range`, no way around the check on values, and errors that say where a refused value was to be printed.
-//! Loops have no bound of their own, so the caller renders where it can stop waiting.
+//! The set of templates that is in force, in either language, and rendering one of them.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
-use std::io::{self, Write};
-
-use tera::{ErrorKind, Kwargs, State, Tera, TeraResult, Value};
+use std::sync::Arc;
 
 use crate::context::Context;
-use crate::error::{MenuError, Place};
-use crate::escape::{Language, Refused};
+use crate::engine::Engine;
+use crate::error::MenuError;
+use crate::escape::Language;
 use crate::labnet;
 use crate::view::{ConfigView, EmptyView};
 
@@ -39,10 +33,7 @@ const CLIENT_TYPE: &str = "client";
 
 /// The templates in force: the shipped ones, and before them the site's own. Never changed: an edit makes another.
 pub struct Menus {
-    ipxe: Tera,
-    lines: Tera,
-    /// The languages of Tera's templates.
-    languages: BTreeMap<String, Language>,
+    tera: Engine,
     labnet: BTreeMap<String, (labnet::Template, Language)>,
 }
 
@@ -72,22 +63,6 @@ impl Menus {
         }
         let (tera, labnet): (BTreeMap<_, _>, BTreeMap<_, _>) =
             texts.into_iter().partition(|(name, _)| name.ends_with(TEMPLATE_SUFFIX));
-        let languages = tera
-            .iter()
-            .map(|(name, text)| {
-                let output_name = name.strip_suffix(TEMPLATE_SUFFIX).unwrap_or(name);
-                (name.clone(), Language::of(output_name, text))
-            })
-            .collect();
-        let mut ipxe = Tera::new();
-        // Every ending: the check on values is never off.
-        ipxe.autoescape_on([""]);
-        ipxe.register_function("range", range);
-        ipxe.register_filter("safe", unavailable);
-        ipxe.add_raw_templates(tera).map_err(|error| load_error(&error))?;
-        ipxe.set_escape_fn(Language::Ipxe.escape());
-        let mut lines = ipxe.clone();
-        lines.set_escape_fn(Language::Lines.escape());
         let labnet = labnet
             .into_iter()
             .map(|(name, text)| {
@@ -96,14 +71,13 @@ impl Menus {
                 Ok((name, (template, language)))
             })
             .collect::<Result<_, MenuError>>()?;
-        Ok(Self { ipxe, lines, languages, labnet })
+        Ok(Self { tera: Engine::new(&tera)?, labnet })
     }
 
     /// The templates' names, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.ipxe.get_template_names().collect();
-        names.extend(self.labnet.keys().map(String::as_str));
+        let mut names: Vec<_> = self.tera.names().chain(self.labnet.keys().map(String::as_str)).collect();
         names.sort_unstable();
         names
     }
@@ -114,7 +88,8 @@ impl Menus {
     /// # Errors
     /// As [`render_with`](Self::render_with).
     pub fn render(&self, name: &str, context: &Context) -> Result<String, MenuError> {
-        self.render_with(name, context, &EmptyView)
+        let nothing: Arc<dyn ConfigView> = Arc::new(EmptyView);
+        self.render_with(name, context, &nothing)
     }
 
     /// The text of template `name`, with or without its `.tera`, for the client in `context`. What it looks up it
@@ -127,33 +102,14 @@ impl Menus {
         &self,
         name: &str,
         context: &Context,
-        view: &dyn ConfigView,
+        view: &Arc<dyn ConfigView>,
     ) -> Result<String, MenuError> {
         let template = self.resolve(name)?;
-        if let Some((template, language)) = self.labnet.get(template) {
-            let name = context.client.label();
-            return template.expand(labnet::Host { kind: CLIENT_TYPE, name: &name }, view, *language);
-        }
-        self.render_tera(template, context)
-    }
-
-    fn render_tera(&self, template: &str, context: &Context) -> Result<String, MenuError> {
-        let language = self.languages.get(template).copied().unwrap_or(Language::Ipxe);
-        let values = tera::Context::from_serialize(context)
-            .map_err(|error| self.render_error(&error, template, language, context))?;
-        let mut out = Bounded::default();
-        self.tera(language)
-            .render_to(template, &values, &mut out)
-            .map_err(|error| self.render_error(&error, template, language, context))?;
-        // Tera writes text only, so nothing is ever replaced here.
-        Ok(String::from_utf8(out.bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-    }
-
-    fn tera(&self, language: Language) -> &Tera {
-        match language {
-            Language::Ipxe => &self.ipxe,
-            Language::Lines => &self.lines,
+        let client = context.client.label();
+        let host = labnet::Host { kind: CLIENT_TYPE, name: &client };
+        match self.labnet.get(template) {
+            Some((template, language)) => template.expand(host, view.as_ref(), *language),
+            None => self.tera.render(template, context, host, view),
         }
     }
 
@@ -167,144 +123,5 @@ impl Menus {
             name: name.escape_default().take(80).collect(),
             known: names.iter().map(|name| (*name).to_owned()).collect(),
         })
-    }
-
-    fn render_error(
-        &self,
-        error: &tera::Error,
-        template: &str,
-        language: Language,
-        context: &Context,
-    ) -> MenuError {
-        let client = context.client.label();
-        let cause =
-            error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
-        if let Some(Overflow) = cause.and_then(|cause| cause.downcast_ref()) {
-            return MenuError::TooLong { place: Place::whole(template), limit: MAX_OUTPUT, client };
-        }
-        if let Some(Refused(reason)) = cause.and_then(|cause| cause.downcast_ref::<Refused>()) {
-            let (place, variable) = self
-                .locate(template, language, context)
-                .unwrap_or_else(|| (Place::whole(template), "an expression".to_owned()));
-            return MenuError::Value { place, variable, reason: (*reason).to_owned(), client };
-        }
-        match error.kind() {
-            ErrorKind::RenderingError(report) | ErrorKind::SyntaxError(report) => {
-                MenuError::Render { place: Place::of(report), reason: report.message().to_owned(), client }
-            }
-            kind => MenuError::Render { place: Place::whole(template), reason: kind.to_string(), client },
-        }
-    }
-
-    /// Where a refused value was to be printed, and whose it is. Tera tells the place of what is undefined, but not
-    /// of what its escape function refuses: so each value that would be refused is made undefined in turn.
-    fn locate(&self, template: &str, language: Language, context: &Context) -> Option<(Place, String)> {
-        let values = Value::from_serializable(context);
-        let mut paths = Vec::new();
-        refused_paths(&values, language, &mut Vec::new(), &mut paths);
-        paths.into_iter().find_map(|path| {
-            let values = tera::Context::from_serialize(&without(&values, &path)).ok()?;
-            let error = self.tera(language).render_to(template, &values, io::sink()).err()?;
-            match error.kind() {
-                ErrorKind::RenderingError(report) => Some((Place::of(report), path.join("."))),
-                _ => None,
-            }
-        })
-    }
-}
-
-/// The paths, as `client.name`, of all values within `value` that can't be printed.
-fn refused_paths(value: &Value, language: Language, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
-    if let Some(text) = value.as_str() {
-        if language.objection(text).is_some() {
-            found.push(path.clone());
-        }
-    } else if let Some(map) = value.as_map() {
-        for (key, inner) in map {
-            path.push(key.to_string());
-            refused_paths(inner, language, path, found);
-            path.pop();
-        }
-    } else if let Some(items) = value.as_array() {
-        for (index, inner) in items.iter().enumerate() {
-            path.push(index.to_string());
-            refused_paths(inner, language, path, found);
-            path.pop();
-        }
-    }
-}
-
-/// A copy of `value` in which what is at `path` is not defined.
-fn without(value: &Value, path: &[String]) -> Value {
-    let Some((first, rest)) = path.split_first() else { return Value::undefined() };
-    if let Some(map) = value.as_map() {
-        let kept = map.iter().filter_map(|(key, inner)| match key.as_str() == Some(first) {
-            // What a map lacks is an error wherever it is printed; what it holds undefined is not.
-            true if rest.is_empty() => None,
-            true => Some((key.clone(), without(inner, rest))),
-            false => Some((key.clone(), inner.clone())),
-        });
-        return Value::from(kept.collect::<tera::Map>());
-    }
-    let items = value.as_array().unwrap_or_default().iter().enumerate();
-    let kept = items.map(|(index, inner)| match index.to_string() == *first {
-        true => without(inner, rest),
-        false => inner.clone(),
-    });
-    Value::from(kept.collect::<Vec<_>>())
-}
-
-fn load_error(error: &tera::Error) -> MenuError {
-    match error.kind() {
-        ErrorKind::SyntaxError(report) => {
-            MenuError::Syntax { place: Place::of(report), reason: report.message().to_owned() }
-        }
-        kind => MenuError::Links { reason: kind.to_string() },
-    }
-}
-
-/// In place of Tera's own, which yields a hundred thousand.
-#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for functions")]
-fn range(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Vec<i64>> {
-    let start = kwargs.get::<i64>("start")?.unwrap_or_default();
-    let end = kwargs.must_get::<i64>("end")?;
-    let step = kwargs.get::<i64>("step_by")?.unwrap_or(1);
-    if step <= 0 || start > end {
-        return Err(tera::Error::message("range counts upwards: start <= end, and step_by > 0"));
-    }
-    let step = usize::try_from(step).unwrap_or(usize::MAX);
-    let numbers: Vec<i64> = (start..end).step_by(step).take(MAX_RANGE + 1).collect();
-    if numbers.len() > MAX_RANGE {
-        return Err(tera::Error::message(format!("range yields at most {MAX_RANGE} numbers")));
-    }
-    Ok(numbers)
-}
-
-/// In place of Tera's `safe`, which would let a value past the check.
-fn unavailable(_: Value, _: Kwargs, _: &State<'_>) -> TeraResult<Value> {
-    Err(tera::Error::message("the filter \"safe\" is not available: every value is checked"))
-}
-
-/// Text that may grow to [`MAX_OUTPUT`] bytes; then writing fails.
-#[derive(Default)]
-struct Bounded {
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("too long")]
-struct Overflow;
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > MAX_OUTPUT - self.bytes.len() {
-            return Err(io::Error::other(Overflow));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

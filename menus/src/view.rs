@@ -3,6 +3,17 @@
 /// One row of a table: the values of its columns, in the table's order.
 pub type Row<'a> = Vec<(&'a str, &'a str)>;
 
+/// One variable of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its values, in order.
+    pub values: Vec<&'a str>,
+    /// Whether it may have several: a template then gets a list, be there only one just now.
+    pub many: bool,
+}
+
 /// The site as templates see it: entities of a type, and their variables' values in order. A type, entity, variable
 /// or table that does not exist is an empty answer: definitions say what must exist, not templates.
 ///
@@ -17,6 +28,9 @@ pub trait ConfigView: Send + Sync {
 
     /// The rows of a table.
     fn rows(&self, kind: &str, entity: &str, table: &str) -> Vec<Row<'_>>;
+
+    /// All variables that count for the entity.
+    fn variables(&self, kind: &str, entity: &str) -> Vec<Variable<'_>>;
 
     /// Whether there is such an entity.
     fn has_entity(&self, kind: &str, entity: &str) -> bool {
@@ -45,6 +59,10 @@ impl ConfigView for EmptyView {
     }
 
     fn rows(&self, _: &str, _: &str, _: &str) -> Vec<Row<'_>> {
+        Vec::new()
+    }
+
+    fn variables(&self, _: &str, _: &str) -> Vec<Variable<'_>> {
         Vec::new()
     }
 }

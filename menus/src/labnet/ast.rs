@@ -30,7 +30,7 @@ pub(super) enum Op {
     SetDefaults { scope: Scope, body: Content },
     /// `<varVal>` (6): for each entity each variable's values.
     VarVal { scope: Scope, names: Content },
-    /// `<confVal>` (7): as `varVal`, of type `lnappconf`.
+    /// `<confVal>` (7): as `varVal`, of the type for applications' settings.
     ConfVal { entity: Option<Content>, names: Content },
     /// `<def_entity/>` (8)
     DefEntity,

@@ -15,8 +15,8 @@ use crate::escape::Language;
 use crate::menus::MAX_OUTPUT;
 use crate::view::ConfigView;
 
-/// The type that `<confVal>` looks in.
-const CONF_TYPE: &str = "lnappconf";
+/// The types that `<confVal>` looks in: Labnet's own, where a site was moved over with it, else bootd's.
+const CONF_TYPES: [&str; 2] = ["lnappconf", "app"];
 
 /// What every element yields. None at all is NULL.
 type Strings<'a> = Vec<Cow<'a, str>>;
@@ -148,7 +148,13 @@ impl<'a> Evaluator<'a> {
             }
             Op::ConfVal { entity, names } => {
                 let entities = self.entities_of(entity.as_ref())?;
-                self.values(at, CONF_TYPE, &entities, names)
+                for kind in CONF_TYPES {
+                    let values = self.values(at, kind, &entities, names)?;
+                    if !values.is_empty() {
+                        return Ok(values);
+                    }
+                }
+                Ok(Vec::new())
             }
             Op::Search { all, kind, terms } => self.search(at, *all, kind.as_ref(), terms),
             Op::Iterate { lists, body } => self.iterate(at, lists, body),

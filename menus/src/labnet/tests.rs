@@ -8,7 +8,7 @@ mod refusals;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::view::Row;
+use crate::view::{Row, Variable};
 
 /// A site in a map: (type, entity, variable) -> values.
 #[derive(Default)]
@@ -40,6 +40,10 @@ impl ConfigView for Site {
     }
 
     fn rows(&self, _: &str, _: &str, _: &str) -> Vec<Row<'_>> {
+        Vec::new()
+    }
+
+    fn variables(&self, _: &str, _: &str) -> Vec<Variable<'_>> {
         Vec::new()
     }
 }

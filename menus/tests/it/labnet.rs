@@ -1,6 +1,8 @@
 //! Labnet's templates beside Tera's.
 
-use menus::{ConfigView, MenuError, Row};
+use std::sync::Arc;
+
+use menus::{ConfigView, MenuError, Row, Variable};
 
 use super::*;
 
@@ -22,6 +24,14 @@ impl ConfigView for Rook {
     fn rows(&self, _: &str, _: &str, _: &str) -> Vec<Row<'_>> {
         Vec::new()
     }
+
+    fn variables(&self, _: &str, _: &str) -> Vec<Variable<'_>> {
+        Vec::new()
+    }
+}
+
+fn rooks_site() -> Arc<dyn ConfigView> {
+    Arc::new(Rook)
 }
 
 #[test]
@@ -36,7 +46,7 @@ fn a_template_of_labnets_is_told_by_its_outermost_element() {
         menus.names(),
         ["autoexec.ipxe.tera", "default.ipxe.tera", "lin_template", "nodisk.ipxe.tera"]
     );
-    assert_eq!(menus.render_with("lin_template", &rook(), &Rook).unwrap(), "DEFAULT vmlinuz");
+    assert_eq!(menus.render_with("lin_template", &rook(), &rooks_site()).unwrap(), "DEFAULT vmlinuz");
     assert_eq!(menus.render("lin_template", &rook()).unwrap(), "DEFAULT ");
     assert_eq!(menus.render("default.ipxe", &rook()).unwrap(), "<Template>rook</Template>");
     assert!(matches!(menus.render("README", &rook()), Err(MenuError::Unknown { .. })));
@@ -50,11 +60,11 @@ fn a_script_is_known_by_its_beginning_whatever_its_name() {
         ("menu.ipxe", "<Template><self/><varVal>evil</varVal></Template>"),
         ("menu.tera", "#!ipxe\n{{ 'a && shell' }}"),
     ] {
-        let error = one(name, text).render_with(name, &rook(), &Rook).unwrap_err().to_string();
+        let error = one(name, text).render_with(name, &rook(), &rooks_site()).unwrap_err().to_string();
         assert!(error.starts_with(name) && error.contains("&&"), "{text}: {error}");
     }
     let plain = one("menu", "<Template>#ipxe <varVal>evil</varVal></Template>");
-    assert_eq!(plain.render_with("menu", &rook(), &Rook).unwrap(), "#ipxe a && shell");
+    assert_eq!(plain.render_with("menu", &rook(), &rooks_site()).unwrap(), "#ipxe a && shell");
 }
 
 #[test]

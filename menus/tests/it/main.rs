@@ -6,6 +6,7 @@ mod errors;
 mod golden;
 mod labnet;
 mod lines;
+mod lookups;
 
 use menus::{BootFacts, ClientFacts, Context, DiskFacts, Menus, Secret, ServerFacts};
 

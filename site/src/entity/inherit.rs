@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
 use super::model::Model;
-use super::names::{EntityId, EntityName, TableName, VariableName};
+use super::names::{EntityName, VariableName};
 use super::record::Entity;
 use super::values::Values;
 
@@ -138,11 +138,10 @@ impl Model {
     /// A table's rows as they count for an entity: for each the values of its columns, in their order. A column that
     /// ends early has empty cells.
     #[must_use]
-    pub fn rows(&self, id: &EntityId, table: &TableName) -> Vec<Vec<(&VariableName, &str)>> {
-        let (kind, name) = (id.kind.as_str(), id.name.as_str());
+    pub fn rows(&self, kind: &str, name: &str, table: &str) -> Vec<Vec<(&VariableName, &str)>> {
         let columns: Vec<_> = self
             .definitions
-            .columns(kind, table.as_str())
+            .columns(kind, table)
             .into_iter()
             .map(|column| (column, self.effective(kind, name, column.as_str()).map(|e| e.values.iter())))
             .collect();

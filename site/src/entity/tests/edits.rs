@@ -155,7 +155,7 @@ fn a_tables_rows_are_whole() {
     let model = lab();
     let rows = [set("client/rook", "acc_perm", "allow deny"), set("client/rook", "acc_user", "root ALL")];
     let model = made(&model, &rows);
-    let table = model.rows(&id("client/rook"), &"access".parse().unwrap());
+    let table = model.rows("client", "rook", "access");
     let table: Vec<Vec<_>> =
         table.iter().map(|row| row.iter().map(|(c, v)| (c.as_str(), *v)).collect()).collect();
     assert_eq!(

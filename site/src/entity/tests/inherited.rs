@@ -55,11 +55,11 @@ fn a_table_is_inherited_whole() {
     };
     let model = made(&lab(), &rows("group/en1018", "allow deny", "root ALL"));
     assert_eq!(effective(&model, "client/rook", "acc_user").unwrap().0, "root ALL");
-    assert_eq!(model.rows(&id("client/rook"), &"access".parse().unwrap()).len(), 2);
+    assert_eq!(model.rows("client", "rook", "access").len(), 2);
     let model = made(&model, &rows("client/rook", "allow", "me"));
     assert_eq!(effective(&model, "client/rook", "acc_user").unwrap().0, "me");
-    assert_eq!(model.rows(&id("client/rook"), &"access".parse().unwrap()).len(), 1);
-    assert_eq!(model.rows(&id("client/pawn"), &"access".parse().unwrap()).len(), 2);
+    assert_eq!(model.rows("client", "rook", "access").len(), 1);
+    assert_eq!(model.rows("client", "pawn", "access").len(), 2);
 }
 
 #[test]

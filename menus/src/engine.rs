@@ -1,0 +1,227 @@
+//! Templates in Tera's language.
+//!
+//! Tera stops at unknown names, functions and filters by itself. Added here: a bound on the text's length and on
+//! `range`, no way around the check on values, and errors that say where a refused value was to be printed.
+//! Loops have no bound of their own, so the caller renders where it can stop waiting.
+
+mod locate;
+mod lookup;
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use tera::{ErrorKind, Kwargs, State, Tera, TeraResult, Value};
+
+use crate::context::Context;
+use crate::error::{MenuError, Place};
+use crate::escape::{Language, Refused};
+use crate::labnet::Host;
+use crate::menus::{MAX_OUTPUT, MAX_RANGE, TEMPLATE_SUFFIX};
+use crate::view::{ConfigView, Variable};
+
+/// The type of appservers.
+const SERVER_TYPE: &str = "server";
+
+/// All templates in Tera's language, compiled.
+pub(crate) struct Engine {
+    /// The same templates twice: Tera has one escape function for all.
+    ipxe: Tera,
+    lines: Tera,
+    traits: BTreeMap<String, Traits>,
+}
+
+/// What was seen of a template when it was loaded.
+struct Traits {
+    language: Language,
+    /// Whether it names `self` or `server`, so that those are collected only for whom they are wanted.
+    wants_self: bool,
+    wants_server: bool,
+}
+
+/// One rendering.
+struct Request<'a> {
+    template: &'a str,
+    language: Language,
+    host: Host<'a>,
+    client: &'a str,
+    view: &'a Arc<dyn ConfigView>,
+}
+
+impl Engine {
+    pub(crate) fn new(texts: &BTreeMap<String, String>) -> Result<Self, MenuError> {
+        let mut ipxe = Tera::new();
+        // Every ending: the check on values is never off.
+        ipxe.autoescape_on([""]);
+        ipxe.register_function("range", range);
+        ipxe.register_filter("safe", unavailable);
+        lookup::register(&mut ipxe);
+        ipxe.add_raw_templates(texts).map_err(|error| load_error(&error))?;
+        ipxe.set_escape_fn(Language::Ipxe.escape());
+        let mut lines = ipxe.clone();
+        lines.set_escape_fn(Language::Lines.escape());
+        let traits = texts
+            .iter()
+            .map(|(name, text)| {
+                let variables = ipxe.get_template_variables(name).map_err(|error| load_error(&error))?;
+                let traits = Traits {
+                    language: Language::of(name.strip_suffix(TEMPLATE_SUFFIX).unwrap_or(name), text),
+                    wants_self: variables.contains("self"),
+                    wants_server: variables.contains("server"),
+                };
+                Ok((name.clone(), traits))
+            })
+            .collect::<Result<_, MenuError>>()?;
+        Ok(Self { ipxe, lines, traits })
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.traits.keys().map(String::as_str)
+    }
+
+    pub(crate) fn render(
+        &self,
+        template: &str,
+        context: &Context,
+        host: Host<'_>,
+        view: &Arc<dyn ConfigView>,
+    ) -> Result<String, MenuError> {
+        let Some(traits) = self.traits.get(template) else {
+            let known = self.names().map(str::to_owned).collect();
+            return Err(MenuError::Unknown { name: template.to_owned(), known });
+        };
+        let request = Request { template, language: traits.language, host, client: host.name, view };
+        let values = traits.values(context, host, view.as_ref());
+        let mut out = Bounded::default();
+        let outcome = {
+            let _scope = lookup::Scope::enter(Arc::clone(view), host, traits.language, false);
+            self.tera(traits.language).render_to(template, &context_of(&values), &mut out)
+        };
+        outcome.map_err(|error| self.render_error(&error, &request, &values))?;
+        // Tera writes text only, so nothing is ever replaced here.
+        Ok(String::from_utf8(out.bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    fn tera(&self, language: Language) -> &Tera {
+        match language {
+            Language::Ipxe => &self.ipxe,
+            Language::Lines => &self.lines,
+        }
+    }
+
+    fn render_error(&self, error: &tera::Error, request: &Request<'_>, values: &Value) -> MenuError {
+        let client = request.client.to_owned();
+        let whole = || Place::whole(request.template);
+        let cause =
+            error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
+        if let Some(Overflow) = cause.and_then(|cause| cause.downcast_ref()) {
+            return MenuError::TooLong { place: whole(), limit: MAX_OUTPUT, client };
+        }
+        if let Some(Refused(reason)) = cause.and_then(|cause| cause.downcast_ref::<Refused>()) {
+            return self.refusal(request, values, reason);
+        }
+        match error.kind() {
+            ErrorKind::RenderingError(report) | ErrorKind::SyntaxError(report) => {
+                MenuError::Render { place: Place::of(report), reason: report.message().to_owned(), client }
+            }
+            kind => MenuError::Render { place: whole(), reason: kind.to_string(), client },
+        }
+    }
+}
+
+impl Traits {
+    /// What the template may name.
+    fn values(&self, context: &Context, host: Host<'_>, view: &dyn ConfigView) -> Value {
+        let facts = Value::from_serializable(context);
+        let mut values = facts.as_map().cloned().unwrap_or_default();
+        if self.wants_self {
+            let own = variables(view.variables(host.kind, host.name), &Value::none());
+            values.insert("self".into(), own);
+        }
+        if self.wants_server {
+            let facts = values.get(&"server".into()).cloned().unwrap_or_else(Value::none);
+            let server = variables(view.variables(SERVER_TYPE, &context.server.name), &facts);
+            values.insert("server".into(), server);
+        }
+        Value::from(values)
+    }
+}
+
+/// Variables as a map in which those that may have several values are lists; `facts` before them.
+fn variables(variables: Vec<Variable<'_>>, facts: &Value) -> Value {
+    let mut map = tera::Map::new();
+    for Variable { name, values, many } in variables {
+        let value = match values.first() {
+            Some(value) if !many => Value::normal_string(value),
+            _ => Value::from(values.into_iter().map(Value::normal_string).collect::<Vec<_>>()),
+        };
+        map.insert(name.to_owned().into(), value);
+    }
+    map.extend(facts.as_map().cloned().unwrap_or_default());
+    Value::from(map)
+}
+
+fn context_of(values: &Value) -> tera::Context {
+    let mut context = tera::Context::new();
+    for (key, value) in values.as_map().into_iter().flatten() {
+        context.insert_value(key.to_string(), value.clone());
+    }
+    context
+}
+
+fn load_error(error: &tera::Error) -> MenuError {
+    match error.kind() {
+        ErrorKind::SyntaxError(report) => {
+            MenuError::Syntax { place: Place::of(report), reason: report.message().to_owned() }
+        }
+        kind => MenuError::Links { reason: kind.to_string() },
+    }
+}
+
+/// In place of Tera's own, which yields a hundred thousand.
+#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for functions")]
+fn range(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Vec<i64>> {
+    let start = kwargs.get::<i64>("start")?.unwrap_or_default();
+    let end = kwargs.must_get::<i64>("end")?;
+    let step = kwargs.get::<i64>("step_by")?.unwrap_or(1);
+    if step <= 0 || start > end {
+        return Err(tera::Error::message("range counts upwards: start <= end, and step_by > 0"));
+    }
+    let step = usize::try_from(step).unwrap_or(usize::MAX);
+    let numbers: Vec<i64> = (start..end).step_by(step).take(MAX_RANGE + 1).collect();
+    if numbers.len() > MAX_RANGE {
+        return Err(tera::Error::message(format!("range yields at most {MAX_RANGE} numbers")));
+    }
+    Ok(numbers)
+}
+
+/// In place of Tera's `safe`, which would let a value past the check.
+fn unavailable(_: Value, _: Kwargs, _: &State<'_>) -> TeraResult<Value> {
+    Err(tera::Error::message("the filter \"safe\" is not available: every value is checked"))
+}
+
+/// Text that may grow to [`MAX_OUTPUT`] bytes; then writing fails.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("too long")]
+struct Overflow;
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > MAX_OUTPUT - self.bytes.len() {
+            return Err(io::Error::other(Overflow));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
