@@ -20,6 +20,9 @@ const PORTAL_GROUP_TAG: &str = "1";
 /// Longest iSCSI name (RFC 7143 4.2.7.1).
 const MAX_NAME: usize = 223;
 
+/// The keys that say who logs in to what.
+const WHO: [&str; 4] = ["InitiatorName", "InitiatorAlias", "TargetName", "SessionType"];
+
 /// A stage, by its number in CSG and NSG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -204,8 +207,10 @@ impl Login {
         Ok(())
     }
 
+    /// Keys that say who logs in to what are exempt: only those of the first request count, and libiscsi repeats them
+    /// in every stage.
     fn remember(&mut self, pairs: &[(&str, &str)]) -> Result<(), Refusal> {
-        for (key, _) in pairs {
+        for (key, _) in pairs.iter().filter(|(key, _)| !WHO.contains(key)) {
             if self.seen.iter().any(|seen| seen == key) {
                 return Err(refuse(LoginStatus::InitiatorError, "a key was negotiated twice"));
             }
@@ -293,7 +298,7 @@ impl Login {
         let mut offers: Vec<(&str, &str)> = Vec::with_capacity(pairs.len());
         for &(key, value) in pairs {
             match key {
-                "InitiatorName" | "InitiatorAlias" | "TargetName" | "SessionType" => {}
+                _ if WHO.contains(&key) => {}
                 _ if security.take(key, value) => {
                     if self.stage != Stage::Security {
                         return Err(refuse(LoginStatus::InitiatorError, "a security key in another stage"));
