@@ -1,8 +1,9 @@
 //! One DHCP request answered: RFC 2131 §4.3, as the authoritative server of a subnet.
 //!
 //! A full DHCP answer here carries neither option 60 nor option 43 for PXE firmware. An offer with 60 "PXEClient" but
-//! without 43 sends firmware to port 4011 although it was told its file (L2); with both, or with neither, it takes
-//! the file at once. Neither is what every other DHCP server sends, so it is what firmware is tested with.
+//! without 43 sends firmware to port 4011 although it was told its file (tianocore/edk2#8149); with both, or with
+//! neither, it takes the file at once. Neither is what every other DHCP server sends, so it is what firmware is
+//! tested with.
 
 use std::net::Ipv4Addr;
 
@@ -25,7 +26,8 @@ const STRANGER_LEASE_TIME: u32 = 3600;
 /// How many servers of one kind are told; the rest of the list is left out, so that the answer stays small.
 const MAX_SERVERS: usize = 8;
 
-/// iPXE sub-option 176, `no-pxedhcp`: saves the 2 s in which it would wait for a proxy DHCP server (L17).
+/// iPXE sub-option 176, `no-pxedhcp`: saves the 2 s in which it would wait for a proxy DHCP server
+/// (iPXE, `src/config/dhcp.h`).
 const NO_PXEDHCP: [u8; 3] = [176, 1, 1];
 
 /// Answers one request that came in by `iface`, at `now` seconds since 1970.
@@ -268,7 +270,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// The fixed part: who we are and what to boot in all the places where firmware was seen to look (L3).
+    /// The fixed part: who we are and what to boot in all the places where firmware was seen to look: without `siaddr`
+    /// or option 54 some broadcasts to port 4011 instead (tinkerbell/smee, `dhcp.go`).
     fn header(&self, kind: MessageType) -> Header {
         let mut header = Header::new(kind);
         let program = self.plan.boot_program.as_ref().map(|program| &program.file);
@@ -301,7 +304,7 @@ impl Exchange<'_> {
         if asks(OptionCode::BroadcastAddr) {
             writer.push(DhcpOption::BroadcastAddr(self.iface.broadcast()));
         }
-        // Large frames were seen not to reach iPXE although it had set the MTU that it was told (L18).
+        // Large frames were seen not to reach iPXE although it had set the MTU that it was told (ipxe/ipxe#690).
         if let Some(mtu) = mtu.filter(|_| self.asker.stage == Stage::Other && asks(OptionCode::InterfaceMtu))
         {
             writer.push(DhcpOption::InterfaceMtu(mtu));
@@ -316,7 +319,7 @@ impl Exchange<'_> {
     /// left to wait for one.
     fn boot(&self, writer: &mut Writer, file: &str) {
         let options = &self.packet.options;
-        // UEFI HTTP boot takes no answer that isn't marked as meant for it (L6).
+        // UEFI HTTP boot takes no answer that isn't marked as meant for it (EDK2, `HttpBootDhcp4.c`).
         if self.asker.method == Method::Http && self.asker.stage == Stage::Firmware {
             writer.push(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
         }
@@ -326,7 +329,7 @@ impl Exchange<'_> {
         if options.asks_for(OptionCode::BootfileName) {
             writer.push(DhcpOption::BootfileName(file.as_bytes().to_vec()));
         }
-        // RFC 4578 §2.3 wants it back. Some ROMs send it empty (L3); there is nothing to give back then.
+        // RFC 4578 §2.3 wants it back. Some ROMs send it empty (danderson/pixiecore#21): nothing to give back then.
         if let Some(uuid) = options.get(OptionCode::ClientMachineIdentifier)
             && uuid.len() == 17
         {

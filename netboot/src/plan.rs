@@ -12,7 +12,7 @@ use crate::pxe::{Asker, Firmware, Method, Stage};
 use crate::reason::Reason;
 use crate::settings::{Interface, Settings, Unknown};
 
-/// The longest name of a boot program, in bytes: what fits the header's `file` with its end mark (L3).
+/// The longest name of a boot program, in bytes: what fits the header's `file` with its end mark.
 pub(crate) const MAX_FILE_LEN: usize = 127;
 
 /// A boot program to be fetched.
@@ -121,8 +121,9 @@ fn image(client: &Client, site: &Site, why: &mut Vec<Reason>) -> Option<Arc<Imag
 }
 
 /// The programs that suit a firmware, best first. On UEFI x64 `snponly.efi` is preferred, since it uses the
-/// firmware's own network driver: the all-driver `ipxe.efi` hangs where taking over the card fails (L7), and resets
-/// the link, which costs 30 s behind a switch with spanning tree (L16). `undionly.kpxe` is the same on a BIOS.
+/// firmware's own network driver: the all-driver `ipxe.efi` was seen to hang where taking over the card fails, and
+/// resets the link, which costs 30 s behind a switch with spanning tree (ipxe/ipxe#1337). `undionly.kpxe` is the
+/// same on a BIOS.
 fn candidates(firmware: Firmware) -> &'static [&'static str] {
     match firmware {
         Firmware::Bios => &["undionly.kpxe"],

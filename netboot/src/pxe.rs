@@ -159,14 +159,16 @@ fn architecture(packet: &Packet, vendor_class: &[u8]) -> Option<u16> {
 /// What an architecture's number means ("Processor Architecture Types" of the IANA).
 fn firmware(number: u16, mac: MacAddr) -> (Firmware, Method) {
     let [a, b, c, ..] = mac.octets();
-    // A Raspberry Pi's ROM says that it is an x86 BIOS (L4). With UEFI of its own it says what it is.
+    // A Raspberry Pi's ROM says that it is an x86 BIOS (raspberrypi/rpi-eeprom#182). With UEFI of its own it says
+    // what it is.
     if number == 0 && RASPBERRY_PI.contains(&[a, b, c]) {
         return (Firmware::RaspberryPi, Method::Tftp);
     }
     match number {
         0 => (Firmware::Bios, Method::Tftp),
         6 => (Firmware::UefiIa32, Method::Tftp),
-        // RFC 4578 and the IANA had 7 and 9 swapped, so that machines in the field send either (L3).
+        // RFC 4578 and the IANA had 7 and 9 swapped, so that machines in the field send either (ipxe/ipxe
+        // commit af9afd0).
         7 | 9 => (Firmware::UefiX64, Method::Tftp),
         10 => (Firmware::UefiArm32, Method::Tftp),
         11 => (Firmware::UefiArm64, Method::Tftp),
@@ -191,8 +193,8 @@ fn stage(packet: &Packet, vendor_class: &[u8], classes: &[&[u8]]) -> Stage {
     if classes.is_empty() && packet.options.ipxe_sub_options().is_some() {
         return Stage::Ipxe;
     }
-    // Some firmware drops option 60 in its REQUEST (L3, Raspberry Pi), but keeps telling its architecture, which no
-    // operating system does.
+    // Some firmware drops option 60 in its REQUEST (raspberrypi/rpi-eeprom#82), but keeps telling its architecture,
+    // which no operating system does.
     if boots || packet.options.get(OptionCode::ClientSystemArchitecture).is_some() {
         return Stage::Firmware;
     }

@@ -1,7 +1,7 @@
 //! DHCP answers as bytes, and where they go.
 //!
 //! dhcproto encodes the header and each option; the order of the options is ours. Its own order is by code, and
-//! clients were seen that want 53, 54 and 51 first (L3). See `docs/decisions/0001-dhcp-codec.md`.
+//! clients were seen that want 53, 54 and 51 first (rawify/dhcp.js#56). See `docs/decisions/0001-dhcp-codec.md`.
 
 use std::net::Ipv4Addr;
 
@@ -146,8 +146,8 @@ impl Writer {
             encode(&DhcpOption::Unknown(option), &mut self.bytes);
         }
         self.bytes.push(255);
-        // The Raspberry Pi discards answers that have pad options *among* the others (L3); after the end mark zeros
-        // are no options.
+        // The Raspberry Pi discards answers that have pad options *among* the others (raspberrypi/rpi-eeprom#82);
+        // after the end mark zeros are no options.
         if self.bytes.len() < MIN_LEN {
             self.bytes.resize(MIN_LEN, 0);
         }

@@ -25,9 +25,11 @@ pub struct Settings {
     pub dns: Vec<Ipv4Addr>,
     /// The DNS domain of the clients.
     pub domain: Option<String>,
-    /// The MTU told to operating systems that ask. iPXE is never told: large frames were seen not to reach it (L18).
+    /// The MTU told to operating systems that ask. iPXE is never told: large frames were seen not to reach
+    /// it (ipxe/ipxe#690).
     pub mtu: Option<u16>,
-    /// How long an address is leased for, in seconds; `u32::MAX` is for ever.
+    /// How long an address is leased for, in seconds; `u32::MAX` is for ever. Machines that the site doesn't know get
+    /// it for an hour at most.
     pub lease_time: u32,
     /// What machines get that the site doesn't know.
     pub unknown: Unknown,
@@ -56,7 +58,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Where our HTTP server is. An address, not a name: firmware without a name server still finds it (L6).
+    /// Where our HTTP server is. An address, not a name: firmware without a name server still finds it.
     pub(crate) fn http_origin(&self, iface: &Interface) -> String {
         match self.http_port {
             80 => format!("http://{}", iface.address),

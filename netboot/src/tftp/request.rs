@@ -11,7 +11,7 @@ pub const MAX_REQUEST_LEN: usize = 1400;
 const MAX_OPTIONS: usize = 16;
 
 /// What IP, UDP and TFTP put before a block, in bytes. What is left of the path's MTU is the largest block: EDK2 fails
-/// at larger ones, which come in fragments (L5).
+/// at larger ones, which come in fragments (tianocore/edk2#7264, #7632).
 const BLOCK_OVERHEAD: u16 = 20 + 8 + 4;
 
 /// The size of a block when nobody asks for another (RFC 1350), and the smallest and largest that may be asked for
@@ -20,7 +20,7 @@ const DEFAULT_BLKSIZE: u16 = 512;
 const MIN_BLKSIZE: u16 = 8;
 const MAX_BLKSIZE: u16 = 65464;
 
-/// The most blocks in a window. Clients of tftp-hpa's kind break beyond (L5).
+/// The most blocks in a window. Clients were seen to break beyond.
 const MAX_WINDOWSIZE: u16 = 64;
 
 /// The most bytes in a window, which is what a transfer may put on the wire at once.
@@ -169,7 +169,7 @@ pub(super) struct Agreed {
 }
 
 impl Agreed {
-    /// Grants what was asked for, as far as the limits go, and nothing else (L5).
+    /// Grants what was asked for, as far as the limits go, and nothing else (RFC 2347).
     pub(super) fn new(wanted: &Wanted, len: u64, limits: &Limits) -> Self {
         let mut told = Vec::new();
         let mut blksize = DEFAULT_BLKSIZE;

@@ -15,7 +15,7 @@ const MIN_TRIES: u32 = 6;
 /// user something, stays away for seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// "User aborted", not in any RFC: what EDK2 sends after it was told a file's length (L5).
+/// "User aborted", not in any RFC: what EDK2 sends after it was told a file's length (pin/tftp#125).
 const USER_ABORTED: u16 = 8;
 
 /// How a transfer ended.

@@ -274,7 +274,7 @@ fn firmware_is_told_its_program_in_every_place() {
     assert_eq!((offer.siaddr, &*offer.sname, &*offer.file), (SERVER, "10.77.0.1", "undionly.kpxe"));
     assert_eq!(offer.get(66), Some(&b"10.77.0.1"[..]));
     assert_eq!(offer.get(67), Some(&b"undionly.kpxe"[..]));
-    assert_eq!((offer.get(60), offer.get(43)), (None, None), "both or neither (L2)");
+    assert_eq!((offer.get(60), offer.get(43)), (None, None), "both or neither");
     assert_eq!(offer.get(12), Some(&b"lab01"[..]));
     assert_eq!(offer.get(3), Some(&[10, 77, 0, 254][..]));
     assert_eq!(offer.get(6), Some(&[10, 77, 0, 253, 9, 9, 9, 9][..]));

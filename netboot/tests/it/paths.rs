@@ -44,7 +44,7 @@ fn http_paths() {
     assert_eq!(
         file(parse_http_path("/files//shim/grub.efi")).as_deref(),
         Some("shim/grub.efi"),
-        "shim joins so (L6)"
+        "shim joins so"
     );
     assert_eq!(parse_http_path("/files/autoexec.ipxe"), Asked::Autoexec);
     for path in [

@@ -259,7 +259,7 @@ fn a_client_that_acknowledges_every_block_of_a_window_is_not_flooded() {
 
 #[test]
 fn errors_end_it() {
-    // OVMF asks for the length, says that its user aborted, and asks again (captured; L5).
+    // OVMF asks for the length, says that its user aborted, and asks again (captured).
     let probe = [("tsize", "0"), ("blksize", "1468")];
     for code in [8, 0] {
         let mut transfer = transfer(1000, &probe);
