@@ -4,7 +4,7 @@
 //! fit together (swapping two addresses) can be made in one. The effects say what changed, old and new: they are the
 //! log, and turned around they are the way back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -333,20 +333,9 @@ impl Draft {
                 self.model.entities(concerned.as_str()).map(|entity| entity.id().clone()).collect();
             self.touched.extend(ids);
         }
-        let unique = |variable: &VariableName| {
-            definitions
-                .definition(kind.as_str(), variable.as_str())
-                .is_some_and(|definition| definition.unique)
-        };
-        let Some(shelf) = self.model.shelves.get_mut(kind) else { return };
-        let mut holders: BTreeMap<VariableName, rpds::HashTrieMapSync<Box<str>, _>> = BTreeMap::new();
-        for entity in shelf.entities.values() {
-            for (variable, values) in entity.variables().filter(|(variable, _)| unique(variable)) {
-                let holders = holders.entry(variable.clone()).or_default();
-                values.iter().for_each(|value| holders.insert_mut(value.into(), entity.id().name.clone()));
-            }
+        if let Some(shelf) = self.model.shelves.get_mut(kind) {
+            shelf.collect_holders(kind, &definitions);
         }
-        shelf.holders = holders.into_iter().collect();
     }
 
     fn entity(&self, id: &EntityId) -> Result<&Arc<Entity>, EditError> {

@@ -12,6 +12,7 @@ use super::definition::Definitions;
 use super::names::{EntityId, EntityName, TypeName, VariableName};
 use super::record::Entity;
 use super::search::{Expression, Subjects};
+use super::values::Values;
 
 /// Everything known of the site at one revision. Never changed: [`apply`](Self::apply) makes another.
 #[derive(Debug, Clone)]
@@ -29,6 +30,26 @@ pub(super) struct Shelf {
     pub(super) holders: HashTrieMapSync<VariableName, HashTrieMapSync<Box<str>, EntityName>>,
 }
 
+impl Shelf {
+    /// Makes the look-up of unique values anew.
+    pub(super) fn collect_holders(&mut self, kind: &TypeName, definitions: &Definitions) {
+        let definition = definitions.get(kind.as_str());
+        let unique = definition.into_iter().flat_map(|definition| &definition.variables);
+        let unique = unique.filter(|(_, definition)| definition.unique).map(|(variable, _)| variable);
+        self.holders = unique
+            .map(|variable| {
+                let mut holders = HashTrieMapSync::new_sync();
+                for (name, entity) in &self.entities {
+                    for value in entity.get(variable.as_str()).into_iter().flat_map(Values::iter) {
+                        holders.insert_mut(value.into(), name.clone());
+                    }
+                }
+                (variable.clone(), holders)
+            })
+            .collect();
+    }
+}
+
 impl Default for Model {
     fn default() -> Self {
         Self::new(0, Definitions::shipped().clone())
@@ -40,6 +61,25 @@ impl Model {
     #[must_use]
     pub fn new(revision: u64, definitions: Definitions) -> Self {
         Self { revision, definitions: Arc::new(definitions), shelves: BTreeMap::new() }
+    }
+
+    /// The model of entities that were checked when they were stored.
+    #[must_use]
+    pub fn restore(
+        revision: u64,
+        definitions: Definitions,
+        entities: impl IntoIterator<Item = Entity>,
+    ) -> Self {
+        let mut model = Self::new(revision, definitions);
+        for entity in entities {
+            let id = entity.id().clone();
+            let shelf = model.shelves.entry(id.kind).or_default();
+            shelf.entities.insert_mut(id.name, Arc::new(entity));
+        }
+        for (kind, shelf) in &mut model.shelves {
+            shelf.collect_holders(kind, &model.definitions);
+        }
+        model
     }
 
     /// Which edit it is as of; grows with every edit.

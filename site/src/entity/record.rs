@@ -21,6 +21,16 @@ impl Entity {
         Self { id, variables: Vec::new() }
     }
 
+    /// An entity with these variables, each once.
+    #[must_use]
+    pub fn with(id: EntityId, variables: impl IntoIterator<Item = (VariableName, Values)>) -> Self {
+        let mut entity = Self::new(id);
+        for (variable, values) in variables {
+            entity.set(variable, values);
+        }
+        entity
+    }
+
     /// Its type and name.
     #[must_use]
     pub fn id(&self) -> &EntityId {

@@ -8,10 +8,24 @@ pub const MAX_VALUE: usize = 64 << 10;
 /// The most values that one variable may have. More are refused.
 pub const MAX_VALUES: usize = 10_000;
 
-/// The values of one variable, in their order; two words of memory beside the texts themselves.
+/// The values of one variable, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "OneOrMany", into = "OneOrMany")]
-pub struct Values(Box<[Box<str>]>);
+pub struct Values(Inner);
+
+/// Nearly all variables have one value, and a large site has millions of them: that one lies here without a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Inner {
+    One(Box<str>),
+    /// Never one.
+    Many(Box<[Box<str>]>),
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
 
 /// As files write it: a text, or a list of texts.
 #[derive(Serialize, Deserialize)]
@@ -25,36 +39,51 @@ impl Values {
     /// One value.
     #[must_use]
     pub fn one(value: impl Into<Box<str>>) -> Self {
-        Self(Box::new([value.into()]))
+        Self(Inner::One(value.into()))
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all().len()
     }
 
     /// Whether there are none; a variable without values is one that is not set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all().is_empty()
     }
 
     /// The first one.
     #[must_use]
     pub fn first(&self) -> Option<&str> {
-        self.0.first().map(AsRef::as_ref)
+        self.all().first().map(AsRef::as_ref)
     }
 
     /// All in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator {
-        self.0.iter().map(AsRef::as_ref)
+        self.all().iter().map(AsRef::as_ref)
+    }
+
+    fn all(&self) -> &[Box<str>] {
+        match &self.0 {
+            Inner::One(value) => std::slice::from_ref(value),
+            Inner::Many(values) => values,
+        }
     }
 }
 
 impl<S: Into<Box<str>>> FromIterator<S> for Values {
     fn from_iter<I: IntoIterator<Item = S>>(values: I) -> Self {
-        Self(values.into_iter().map(Into::into).collect())
+        let mut values = values.into_iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::default(),
+            (Some(one), None) => Self::one(one),
+            (Some(first), Some(second)) => {
+                let all = [first, second].into_iter().chain(values).map(Into::into);
+                Self(Inner::Many(all.collect()))
+            }
+        }
     }
 }
 
@@ -69,12 +98,9 @@ impl From<OneOrMany> for Values {
 
 impl From<Values> for OneOrMany {
     fn from(values: Values) -> Self {
-        match <Box<[Box<str>; 1]>>::try_from(values.0) {
-            Ok(one) => {
-                let [value] = *one;
-                Self::One(value.into())
-            }
-            Err(many) => Self::Many(many.into_iter().map(Into::into).collect()),
+        match values.0 {
+            Inner::One(value) => Self::One(value.into()),
+            Inner::Many(values) => Self::Many(values.into_iter().map(Into::into).collect()),
         }
     }
 }

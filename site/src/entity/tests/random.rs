@@ -111,10 +111,16 @@ proptest! {
                     prop_assert!(false, "{edits:?} gave {outcome:?}, not {expected:?}");
                 }
             }
+            let entities = model.all().map(|entity| Entity::clone(entity));
+            let restored = Model::restore(model.revision(), model.definitions().clone(), entities);
+            prop_assert_eq!(plain(&restored), plain(&model));
             for variable in ["mac", "address"] {
                 for entity in model.entities("client") {
                     for value in entity.get(variable).into_iter().flat_map(Values::iter) {
-                        prop_assert_eq!(model.holder("client", variable, value).map(|holder| holder.id()), Some(entity.id()));
+                        for model in [&model, &restored] {
+                            let holder = model.holder("client", variable, value);
+                            prop_assert_eq!(holder.map(|holder| holder.id()), Some(entity.id()));
+                        }
                     }
                 }
                 let held = model.shelves.values().filter_map(|shelf| shelf.holders.get(variable)).map(rpds::HashTrieMapSync::size);
