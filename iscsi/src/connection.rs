@@ -99,10 +99,10 @@ impl Connection {
                 Err(error) => self.end(EndReason::ProtocolError(error.to_string())),
             }
         }
+        self.settle();
         if matches!(self.phase, Phase::Closed) {
             input.clear();
         }
-        self.settle();
     }
 
     /// Length of the PDU that the input begins with, as far as can be seen: room that pays to have.
