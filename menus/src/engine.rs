@@ -2,7 +2,8 @@
 //!
 //! Tera stops at unknown names, functions and filters by itself. Added here: a bound on the text's length and on
 //! `range`, no way around the check on values, and errors that say where a refused value was to be printed.
-//! Loops have no bound of their own, so the caller renders where it can stop waiting.
+//! Loops have a bound only in what they look up, and strings that are joined to themselves have none: the caller renders
+//! where it can stop waiting, and whoever writes templates is trusted as far as that.
 
 mod locate;
 mod lookup;
@@ -18,7 +19,7 @@ use crate::context::Context;
 use crate::error::{MenuError, Place};
 use crate::escape::{Language, Refused};
 use crate::labnet::Host;
-use crate::menus::{MAX_OUTPUT, MAX_RANGE, TEMPLATE_SUFFIX};
+use crate::menus::{MAX_OUTPUT, TEMPLATE_SUFFIX};
 use crate::view::{ConfigView, Variable};
 
 /// The type of appservers.
@@ -54,7 +55,6 @@ impl Engine {
         let mut ipxe = Tera::new();
         // Every ending: the check on values is never off.
         ipxe.autoescape_on([""]);
-        ipxe.register_function("range", range);
         ipxe.register_filter("safe", unavailable);
         lookup::register(&mut ipxe);
         ipxe.add_raw_templates(texts).map_err(|error| load_error(&error))?;
@@ -178,23 +178,6 @@ fn load_error(error: &tera::Error) -> MenuError {
         }
         kind => MenuError::Links { reason: kind.to_string() },
     }
-}
-
-/// In place of Tera's own, which yields a hundred thousand.
-#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for functions")]
-fn range(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Vec<i64>> {
-    let start = kwargs.get::<i64>("start")?.unwrap_or_default();
-    let end = kwargs.must_get::<i64>("end")?;
-    let step = kwargs.get::<i64>("step_by")?.unwrap_or(1);
-    if step <= 0 || start > end {
-        return Err(tera::Error::message("range counts upwards: start <= end, and step_by > 0"));
-    }
-    let step = usize::try_from(step).unwrap_or(usize::MAX);
-    let numbers: Vec<i64> = (start..end).step_by(step).take(MAX_RANGE + 1).collect();
-    if numbers.len() > MAX_RANGE {
-        return Err(tera::Error::message(format!("range yields at most {MAX_RANGE} numbers")));
-    }
-    Ok(numbers)
 }
 
 /// In place of Tera's `safe`, which would let a value past the check.

@@ -19,6 +19,9 @@ pub const MAX_TEMPLATE: usize = 256 << 10;
 /// The most numbers that `range` yields. Asking for more is an error.
 pub const MAX_RANGE: usize = 1000;
 
+/// The most values and numbers that a Tera template's functions yield for one text. More is an error.
+pub const MAX_LOOKED_UP: usize = 100_000;
+
 /// The ending of Tera's files: `lab.ipxe.tera` makes `lab.ipxe`.
 pub const TEMPLATE_SUFFIX: &str = ".tera";
 

@@ -115,6 +115,12 @@ fn no_text_grows_without_bound() {
         let error = render_error(&format!("\n{{{{ range({range}) | length }}}}"), &rook()).to_string();
         assert_has(&error, &["lab.ipxe.tera:2:", "range"]);
     }
+    let loops = "{% for i in range(end=1000) %}{% for j in range(end=1000) %}{% endfor %}{% endfor %}";
+    assert_has(&render_error(loops, &rook()).to_string(), &["lab.ipxe.tera:1:", "100000"]);
+    let look_ups =
+        "{% for i in range(end=400) %}{% for j in range(end=250) %}{% if vars(name='x') %}{% endif %}";
+    let look_ups = format!("{look_ups}{{% endfor %}}{{% endfor %}}");
+    assert_has(&render_error(&look_ups, &rook()).to_string(), &["lab.ipxe.tera:1:", "100000"]);
     let numbers = one("a.tera", "{% for i in range(start=2, end=9, step_by=3) %}{{ i }} {% endfor %}");
     assert_eq!(numbers.render("a", &rook()).unwrap(), "2 5 8 ");
 }

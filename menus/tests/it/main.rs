@@ -7,6 +7,7 @@ mod golden;
 mod labnet;
 mod lines;
 mod lookups;
+mod random;
 
 use menus::{BootFacts, ClientFacts, Context, DiskFacts, Menus, Secret, ServerFacts};
 
