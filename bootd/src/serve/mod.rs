@@ -49,11 +49,11 @@ impl ServiceError {
     }
 }
 
-/// The error of a `service` that can't listen on `address`; `key` is the setting that moves it elsewhere.
+/// The error of a `service` that can't listen on `address`; `key` is the setting that avoids it.
 fn listen_error(service: &'static str, address: SocketAddrV4, key: &str, source: io::Error) -> ServiceError {
     let remedy = match source.kind() {
         io::ErrorKind::AddrInUse => Some(format!(
-            "another program has this port (`ss -lnp` shows which): stop it, or set `{key}` in bootd.toml"
+            "another program has this port (`ss -lnp` shows which): stop it, or set {key} of bootd.toml"
         )),
         io::ErrorKind::PermissionDenied => Some(NEEDS_CAPABILITIES.to_owned()),
         io::ErrorKind::AddrNotAvailable => {

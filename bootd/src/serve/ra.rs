@@ -5,7 +5,9 @@
 //! (RFC 4861, section 6.2.3), and the wait is over. A real router on the link is not disturbed: what it advertises
 //! stays as it is, since lifetimes are each router's own.
 
+use std::fs;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,9 +48,9 @@ impl RouterAdvertiser {
         let mut sockets = Vec::new();
         for link in links {
             let name = &link.interface.name;
-            match RouterSocket::open(name, link.index) {
+            match open(name, link.index) {
                 Ok(socket) => sockets.push(socket),
-                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                     let what = format!("can't listen for router solicitations on {name}");
                     return Err(ServiceError::new(SERVICE, what, e)
                         .remedy(format!("{NEEDS_CAPABILITIES}, or set `router_advertisement = false`")));
@@ -77,6 +79,15 @@ impl RouterAdvertiser {
         links.shutdown().await;
         Ok(())
     }
+}
+
+fn open(name: &str, index: u32) -> io::Result<RouterSocket> {
+    // The system opens such a socket even so; nothing would ever come in.
+    let off = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"));
+    if off.is_ok_and(|off| off.trim() == "1") {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "IPv6 is turned off there"));
+    }
+    RouterSocket::open(name, index)
 }
 
 async fn advertise(socket: WatchedRouterSocket, state: Arc<State>) {

@@ -15,6 +15,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+/// How much may wait to be received, in bytes. What comes beyond is lost, and its senders ask again.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 /// A datagram as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Datagram {
@@ -35,15 +38,16 @@ pub(crate) struct PktinfoSocket {
 }
 
 impl PktinfoSocket {
-    /// Listens on `port` of every address of `interface`. Others may listen there as well: a DHCP client or
-    /// another DHCP server on the same machine (`SO_REUSEADDR`; each gets the broadcasts).
+    /// Listens on `port` of every address of `interface`, alone: two DHCP servers that share a link by mistake
+    /// (`SO_REUSEADDR` would let them) refuse each other's clients. Sockets of other interfaces are no obstacle.
     ///
     /// # Errors
-    /// The system's: the port needs a capability, the interface is not there.
+    /// The system's: the port is taken or needs a capability, the interface is not there.
     pub(crate) fn bind(interface: &str, port: u16) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_reuse_address(true)?;
         socket.set_broadcast(true)?;
+        // A room that is switched on at once. The system grants less than that unless it is told to grant more.
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         socket.bind_device(Some(interface.as_bytes()))?;
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         socket.set_nonblocking(true)?;

@@ -58,7 +58,7 @@ impl Dhcp {
             let name = &link.interface.name;
             let address = SocketAddrV4::new(link.interface.address, SERVER_PORT);
             let socket = PktinfoSocket::bind(name, SERVER_PORT)
-                .map_err(|e| listen_error(SERVICE, address, "dhcp.enabled = false", e))?;
+                .map_err(|e| listen_error(SERVICE, address, "enabled = false in [dhcp]", e))?;
             let sender = PacketSender::open(link.index);
             if let Err(e) = &sender {
                 tracing::warn!(

@@ -68,7 +68,7 @@ impl Http {
     pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
         let listen = |link: &Link| {
             let address = SocketAddrV4::new(link.interface.address, port);
-            listen(address).map_err(|e| listen_error(SERVICE, address, "http.port", e))
+            listen(address).map_err(|e| listen_error(SERVICE, address, "port in [http]", e))
         };
         Ok(Self { listeners: links.iter().map(listen).collect::<Result<_, _>>()? })
     }

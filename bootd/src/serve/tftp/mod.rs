@@ -68,7 +68,7 @@ impl Tftp {
                 socket.set_nonblocking(true)?;
                 Ok(socket)
             };
-            open().map_err(|e| listen_error(SERVICE, address, "tftp.enabled = false", e))
+            open().map_err(|e| listen_error(SERVICE, address, "enabled = false in [tftp]", e))
         };
         Ok(Self { sockets: links.iter().map(listen).collect::<Result<_, _>>()? })
     }
@@ -119,8 +119,6 @@ async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
                 }
             }
             Ok(_) => {}
-            // The network's answer to an earlier refusal: that client has gone.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(e) => {
                 let what = format!("can't receive: {e}");
                 shared.state.events.emit(Event::Trouble { service: SERVICE, what });
@@ -271,7 +269,7 @@ impl Visit {
     }
 }
 
-/// A file as the transfer reads it. Reads are a window's, at most 256 KiB, of a file that the kernel reads ahead, so
+/// A file as the transfer reads it. Reads are one block's, at most 64 KiB, of a file that the kernel reads ahead, so
 /// they are done where the transfer runs: to hand them to another thread would cost more than they do.
 struct FileSource(OpenFile);
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::Ipv4Addr;
 
-use netboot::tftp::{Limits, Transfer};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 
@@ -203,17 +202,4 @@ async fn more_requests_than_allowed_are_dropped() {
     }
     let counters = &lab.shared.state.counters;
     assert!(counters.tftp_malformed.get() >= BURST.into() && counters.tftp_dropped.get() > 0);
-}
-
-#[test]
-fn the_transfers_read_at_most_a_windows_worth_at_once() {
-    // What `FileSource` relies on.
-    let request = Request::parse(&rrq("x", &["blksize", "65464", "windowsize", "65535"])).unwrap();
-    let transfer = Transfer::new(
-        &request,
-        Box::new(bytes::Bytes::new()),
-        &Limits { path_mtu: u16::MAX },
-        Duration::ZERO,
-    );
-    assert!(transfer.max_packet_len() <= 65_536);
 }
