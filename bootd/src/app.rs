@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::boot;
-use crate::config::{Config, EngineKind, ServedInterface, Unknown, show_size};
+use crate::config::{Config, EngineKind, ServedInterface, show_size};
 use crate::control::{Control, ControlSocket};
 use crate::data::{self, DataDirectory, DataError};
 use crate::events::{self, Events, Recent};
@@ -84,7 +84,7 @@ pub(crate) enum AppError {
     Runtime(std::io::Error),
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
 /// When it can't start, or when a service had to end.
@@ -100,6 +100,14 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let sockets = Sockets::bind(&config, &links, journal)?;
     privileges::drop_all().map_err(|e| AppError::Privileges(e.to_string()))?;
 
+    match lvm::images::clean_up(&config.images()) {
+        Ok(0) => {}
+        Ok(files) => tracing::info!("{files} files of imports that were broken off are removed"),
+        Err(e) => tracing::warn!(
+            "files of imports that were broken off may be left in {}: {e}",
+            config.images().display()
+        ),
+    }
     let engine = engine(&config)?;
     let adopted = engine.reap()?;
     let counters = Arc::new(Counters::default());
@@ -176,9 +184,11 @@ async fn serve(
 
     let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Runtime)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(AppError::Runtime)?;
     let mut result = tokio::select! {
         _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
+        _ = hangup.recv() => { tracing::info!("SIGHUP: stopping"); Ok(()) }
         Some(ended) = services.join_next() => Err(early_end(ended)),
     };
     data::notify("STOPPING=1");
@@ -315,14 +325,11 @@ fn served_link(config: &Config, served: &ServedInterface, programs: Vec<String>)
             server_name: config.server.clone(),
             http_port: config.http_port,
             pool: served.pool,
-            router: config.dhcp.router,
+            router: config.dhcp.router.filter(|router| served.has_host(*router)),
             dns: config.dhcp.dns.clone(),
             domain: Some(config.domain.clone()),
             lease_time: u32::try_from(config.dhcp.lease.as_secs()).unwrap_or(u32::MAX),
-            unknown: match config.dhcp.unknown {
-                Unknown::Lease => netboot::Unknown::Lease,
-                Unknown::Ignore => netboot::Unknown::Ignore,
-            },
+            unknown: config.dhcp.unknown,
             programs,
             ..Settings::default()
         },

@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -26,7 +27,7 @@ use crate::config::Config;
 /// The longest template that is read, in bytes; `menus` refuses what is longer, with its name.
 const LONGEST_TEMPLATE: u64 = menus::MAX_TEMPLATE as u64 + 1;
 
-/// How many templates are read; further ones are an error.
+/// How many files may lie in the folder of templates; more are an error.
 const MOST_TEMPLATES: usize = 1000;
 
 /// What is wrong with the data directory.
@@ -60,8 +61,8 @@ pub(crate) enum DataError {
         /// The system's reason.
         source: io::Error,
     },
-    /// There are too many templates.
-    #[error("{}: more than {MOST_TEMPLATES} templates; is this the right directory?", .0.display())]
+    /// There are too many files among the templates.
+    #[error("{}: more than {MOST_TEMPLATES} files; is this the right directory?", .0.display())]
     TooManyTemplates(PathBuf),
 }
 
@@ -150,11 +151,38 @@ fn pid_in(file: File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// The admin's templates: their names, folders included, and texts.
+/// The admin's templates and whatever lies beside them that is text: their names, folders included, and texts. Which
+/// of the others are templates too, `menus` knows.
 ///
 /// # Errors
 /// When one can't be read.
 pub(crate) fn templates(directory: &Path) -> Result<Vec<(String, String)>, DataError> {
+    let mut all = Vec::new();
+    for (name, path) in template_files(directory)? {
+        match read_template(&path) {
+            Ok(text) => all.push((name, text)),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData && !name.ends_with(menus::TEMPLATE_SUFFIX) => {}
+            Err(e) => return Err(DataError::file(&path, "can't read the template", e)),
+        }
+    }
+    Ok(all)
+}
+
+/// What tells whether a template was added, changed or removed: each one's file, age and length.
+pub(crate) type Stamp = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+/// The templates' stamp as it is now; `None` while they can't be listed.
+pub(crate) fn templates_stamp(directory: &Path) -> Option<Stamp> {
+    let of = |(_, path): (String, PathBuf)| {
+        let metadata = fs::metadata(&path).ok();
+        let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+        (path, modified, metadata.map_or(0, |metadata| metadata.len()))
+    };
+    Some(template_files(directory).ok()?.into_iter().map(of).collect())
+}
+
+/// The templates' names and files, sorted.
+fn template_files(directory: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let mut all = Vec::new();
     let mut folders = vec![(directory.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
@@ -164,24 +192,21 @@ pub(crate) fn templates(directory: &Path) -> Result<Vec<(String, String)>, DataE
         };
         for entry in entries {
             let entry = entry.map_err(|e| DataError::file(&folder, "can't read the templates", e))?;
-            let path = entry.path();
-            let Some(name) =
-                entry.file_name().to_str().filter(|name| !name.starts_with('.')).map(str::to_owned)
-            else {
-                continue;
-            };
-            if path.is_dir() {
-                folders.push((path, format!("{prefix}{name}/")));
-            } else if name.ends_with(menus::TEMPLATE_SUFFIX) && path.is_file() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            let (name, path) = (format!("{prefix}{name}"), entry.path());
+            let kind = entry.file_type().map_err(|e| DataError::file(&path, "can't look at it", e))?;
+            if kind.is_dir() {
+                folders.push((path, format!("{name}/")));
+            } else if path.is_file() {
                 if all.len() == MOST_TEMPLATES {
                     return Err(DataError::TooManyTemplates(directory.to_owned()));
                 }
-                let text =
-                    read_template(&path).map_err(|e| DataError::file(&path, "can't read the template", e))?;
-                all.push((format!("{prefix}{name}"), text));
+                all.push((name, path));
             }
         }
     }
+    all.sort();
     Ok(all)
 }
 
@@ -230,16 +255,21 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_found_in_folders_and_other_files_left_alone() {
+    fn templates_are_found_in_folders_and_what_is_no_text_left_out() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("rooms")).unwrap();
-        for name in ["a.ipxe.tera", "rooms/b.ipxe.tera", "notes.txt", ".hidden.ipxe.tera"] {
+        for name in ["a.ipxe.tera", "rooms/b.ipxe.tera", ".hidden.ipxe.tera"] {
             fs::write(directory.path().join(name), name).unwrap();
         }
+        fs::write(directory.path().join("logo.png"), [0x89, 0xff]).unwrap();
         let mut names: Vec<_> =
             templates(directory.path()).unwrap().into_iter().map(|(name, _)| name).collect();
         names.sort();
         assert_eq!(names, ["a.ipxe.tera", "rooms/b.ipxe.tera"]);
         assert_eq!(templates(&directory.path().join("none")).unwrap(), []);
+        let stamp = templates_stamp(directory.path());
+        assert_eq!(templates_stamp(directory.path()), stamp);
+        fs::write(directory.path().join("a.ipxe.tera"), "changed").unwrap();
+        assert_ne!(templates_stamp(directory.path()), stamp);
     }
 }

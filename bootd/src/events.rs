@@ -75,13 +75,15 @@ pub(crate) enum Event {
         /// Its new revision.
         revision: u64,
     },
+    /// A template was edited.
+    MenusChanged,
 }
 
 impl Event {
     /// What makes two events the same complaint; `None` for what is always worth a line.
     fn quiet_key(&self) -> Option<String> {
         match self {
-            Self::Step { .. } | Self::SiteChanged { .. } => None,
+            Self::Step { .. } | Self::SiteChanged { .. } | Self::MenusChanged => None,
             Self::UnknownClient { mac, .. } => Some(format!("unknown {mac}")),
             Self::Refused { service, peer, .. } => Some(format!("refused {service} {}", peer.ip())),
             Self::Malformed { service, peer, .. } => Some(format!("malformed {service} {}", peer.ip())),
@@ -102,6 +104,7 @@ impl fmt::Display for Event {
             Self::Malformed { service, peer, why } => write!(f, "{service}: dropped what {peer} sent: {why}"),
             Self::Trouble { service, what } => write!(f, "{service}: {what}"),
             Self::SiteChanged { revision } => write!(f, "site changed, revision {revision} is in force"),
+            Self::MenusChanged => f.write_str("templates changed, they are in force"),
         }
     }
 }
@@ -154,7 +157,7 @@ pub(crate) async fn consume(mut events: mpsc::Receiver<Event>, recent: Arc<Recen
         let Some(unsaid) = quiet.admit(&event, Instant::now()) else { continue };
         let text = if unsaid == 0 { event.to_string() } else { format!("{event} ({unsaid} more like it)") };
         match &event {
-            Event::Step { .. } | Event::SiteChanged { .. } => tracing::info!("{text}"),
+            Event::Step { .. } | Event::SiteChanged { .. } | Event::MenusChanged => tracing::info!("{text}"),
             _ => tracing::warn!("{text}"),
         }
         recent.push(text);

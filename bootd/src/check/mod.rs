@@ -1,12 +1,14 @@
 //! Whether all is there that serving needs. Needs no daemon, and changes nothing.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
 use menus::Menus;
 use serde::Serialize;
-use site::{Image, Store};
+use site::{Image, Site, Store};
 
 use crate::config::{Config, EngineKind, Flags, show_size};
 use crate::data;
@@ -197,11 +199,10 @@ fn site(config: &Config, findings: &mut Vec<Finding>) {
         findings.push(Finding::ok(what, "no clients and images yet"));
         return;
     }
-    // A copy is opened, so that looking neither makes nor migrates anything.
-    let site = match Store::open(&path).and_then(|store| store.snapshot()) {
+    let site = match snapshot(&path) {
         Ok(site) => site,
         Err(e) => {
-            findings.push(Finding::fail(what, e.to_string(), "see above; a backup may be the way out"));
+            findings.push(Finding::fail(what, e, "mend that, or put a backup of it in its place"));
             return;
         }
     };
@@ -217,6 +218,45 @@ fn site(config: &Config, findings: &mut Vec<Finding>) {
                 format!("bootd client set {} --image IMAGE", client.name),
             ));
         }
+    }
+}
+
+/// The site in a copy of the database: opening the database itself could bring it up to date, which is for the
+/// daemon to do.
+fn snapshot(path: &Path) -> Result<Site, String> {
+    let copy =
+        Copy::of(path).map_err(|e| format!("{}: can't copy it to look inside: {e}", path.display()))?;
+    let site = Store::open(copy.0.join(COPY)).and_then(|store| store.snapshot());
+    site.map_err(|e| {
+        e.to_string().replace(&copy.0.join(COPY).display().to_string(), &path.display().to_string())
+    })
+}
+
+/// What a copied database is called.
+const COPY: &str = "site.db";
+
+/// A directory of our own with a copied database, gone when dropped.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn of(path: &Path) -> io::Result<Self> {
+        let directory = std::env::temp_dir().join(format!("bootd-check-{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        let copy = Self(directory);
+        // What was written last may still be in SQLite's log.
+        for ending in ["", "-wal"] {
+            let from = PathBuf::from(format!("{}{ending}", path.display()));
+            if from.exists() {
+                fs::copy(from, copy.0.join(format!("{COPY}{ending}")))?;
+            }
+        }
+        Ok(copy)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

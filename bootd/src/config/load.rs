@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use block::Bytes;
 use lvm::names::{NameError, SiteNames};
-use netboot::PoolRange;
+use netboot::{PoolRange, Unknown};
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
 use super::wire::{Names, Wire};
 use super::{
-    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, Dhcp, EngineKind, Flags, ServedInterface, Unknown,
-    amounts,
+    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, Dhcp, EngineKind, Flags, ServedInterface, amounts,
 };
 use crate::machine::Machine;
 
@@ -98,13 +97,6 @@ impl Source {
         Err(self.wrong(path, what, "begin it with \"/\": where the daemon is started from must not matter"))
     }
 
-    fn address(&self, value: &Spanned<String>, example: &str) -> Result<Ipv4Addr, ConfigError> {
-        value.get_ref().parse().map_err(|_| {
-            let what = format!("{:?} is no IPv4 address", value.get_ref());
-            self.wrong(value, what, format!("write, for example: {example}"))
-        })
-    }
-
     fn port(&self, value: Option<&Spanned<i64>>, default: u16) -> Result<u16, ConfigError> {
         let Some(value) = value else { return Ok(default) };
         u16::try_from(*value.get_ref()).ok().filter(|port| *port != 0).ok_or_else(|| {
@@ -159,8 +151,10 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
         let data = source.data(flags)?;
         let (http_port, iscsi_port) = ports(source)?;
         let (server, domain) = (server(source, machine)?, domain(source)?);
+        let interfaces = interfaces(source, flags, machine)?;
         Ok(Self {
-            interfaces: interfaces(source, flags, machine)?,
+            dhcp: dhcp(source, &interfaces)?,
+            interfaces,
             names: names(source, &server, &domain)?,
             server,
             domain,
@@ -168,7 +162,6 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
             boot_programs: boot_programs(source)?,
             log: log(source, flags)?,
             engine: if flags.sim { EngineKind::Sim } else { EngineKind::Embedded },
-            dhcp: dhcp(source)?,
             tftp: wire.tftp.enabled.unwrap_or(true),
             http_port,
             iscsi_port,
@@ -260,12 +253,8 @@ fn pool(source: &Source, interfaces: &mut [ServedInterface]) -> Result<(), Confi
         return Err(source.wrong(pool, what, remedy));
     };
     let Some(link) = interfaces.iter_mut().find(|link| link.has_host(first) && link.has_host(last)) else {
-        let subnets: Vec<String> = interfaces
-            .iter()
-            .filter_map(|link| link.hosts().map(|(first, last)| format!("{first}-{last} (on {})", link.name)))
-            .collect();
         let what = format!("{:?} does not lie in the subnet of an interface that is served", pool.get_ref());
-        return Err(source.wrong(pool, what, format!("stay within {}", subnets.join(" or "))));
+        return Err(source.wrong(pool, what, format!("stay within {}", subnets(interfaces))));
     };
     if (first..=last).contains(&link.address) {
         let what = format!("the pool holds this server's own address {}", link.address);
@@ -275,6 +264,15 @@ fn pool(source: &Source, interfaces: &mut [ServedInterface]) -> Result<(), Confi
         PoolRange::new(first, last).map_err(|e| source.wrong(pool, e.to_string(), "choose a smaller one"))?;
     link.pool = Some(range);
     Ok(())
+}
+
+/// The addresses that machines can have, for messages.
+fn subnets(interfaces: &[ServedInterface]) -> String {
+    let shown = interfaces.iter().filter_map(|link| {
+        let (first, last) = link.hosts()?;
+        Some(format!("{first}-{last} (on {})", link.name))
+    });
+    shown.collect::<Vec<_>>().join(" or ")
 }
 
 /// Whether `text` is one DNS label in lower case.
@@ -351,12 +349,12 @@ fn log(source: &Source, flags: &Flags) -> Result<String, ConfigError> {
     }
 }
 
-fn dhcp(source: &Source) -> Result<Dhcp, ConfigError> {
+fn dhcp(source: &Source, interfaces: &[ServedInterface]) -> Result<Dhcp, ConfigError> {
     let wire = &source.wire.dhcp;
     Ok(Dhcp {
         enabled: wire.enabled.unwrap_or(true),
         router: match &wire.router {
-            Some(router) => Some(source.address(router, "router = \"10.0.0.254\"")?),
+            Some(text) => Some(router(source, text, interfaces)?),
             None => None,
         },
         dns: match &wire.dns {
@@ -380,6 +378,22 @@ fn dhcp(source: &Source) -> Result<Dhcp, ConfigError> {
             }
         },
     })
+}
+
+fn router(
+    source: &Source,
+    text: &Spanned<String>,
+    interfaces: &[ServedInterface],
+) -> Result<Ipv4Addr, ConfigError> {
+    let remedy = "write, for example: router = \"10.0.0.254\"";
+    let Ok(router) = text.get_ref().parse() else {
+        return Err(source.wrong(text, format!("{:?} is no IPv4 address", text.get_ref()), remedy));
+    };
+    if interfaces.iter().any(|link| link.has_host(router)) {
+        return Ok(router);
+    }
+    let what = format!("no client can reach a router at {router}");
+    Err(source.wrong(text, what, format!("stay within {}", subnets(interfaces))))
 }
 
 fn dns(source: &Source, servers: &Spanned<Names>) -> Result<Vec<Ipv4Addr>, ConfigError> {

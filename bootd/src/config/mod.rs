@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use block::Bytes;
 use lvm::names::SiteNames;
+use netboot::Unknown;
 
 mod amounts;
 mod error;
@@ -94,7 +95,7 @@ pub(crate) enum EngineKind {
 pub(crate) struct Dhcp {
     /// Whether bootd answers DHCP at all.
     pub(crate) enabled: bool,
-    /// The router clients are told of; `None`: none.
+    /// The router that clients in its subnet are told of; `None`: none.
     pub(crate) router: Option<Ipv4Addr>,
     /// The name servers clients are told of.
     pub(crate) dns: Vec<Ipv4Addr>,
@@ -102,15 +103,6 @@ pub(crate) struct Dhcp {
     pub(crate) lease: Duration,
     /// What a machine gets that is no client.
     pub(crate) unknown: Unknown,
-}
-
-/// What a machine gets that is no client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unknown {
-    /// An address from the pool, and nothing to boot.
-    Lease,
-    /// No answer.
-    Ignore,
 }
 
 impl Config {

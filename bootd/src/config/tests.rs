@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use super::wire::EXAMPLES;
-use super::{Config, ConfigError, Flags, Unknown};
+use netboot::Unknown;
+
+use super::{Config, ConfigError, Flags};
 use crate::machine::{Machine, NetworkInterface};
 
 fn machine() -> Machine {

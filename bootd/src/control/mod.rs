@@ -1,7 +1,7 @@
 //! The admin API: JSON over HTTP on the Unix socket `DATA/bootd.sock`, which only the daemon's user may open.
 //!
 //! Every edit goes to the database first; then the new snapshot is in force at once. Edits that other processes
-//! make to the database are found within a second.
+//! make to the database, and of the templates, are found within a second.
 
 use std::fs::Permissions;
 use std::io;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use menus::Menus;
 use parking_lot::Mutex;
 use site::{Store, StoreError};
 use tokio::net::UnixListener;
@@ -19,6 +20,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::data::{Stamp, templates, templates_stamp};
 use crate::events::{Event, Recent};
 use crate::serve::ServiceError;
 use crate::state::State;
@@ -52,6 +54,8 @@ pub(crate) struct Control {
     serves: Vec<String>,
     /// When the daemon started, in milliseconds since 1970.
     started: u64,
+    /// The templates' stamp when they were last read.
+    templates: Mutex<Option<Stamp>>,
     /// Held while a snapshot is taken and put in force, so that an older one never replaces a newer one.
     refreshing: Mutex<()>,
 }
@@ -64,7 +68,8 @@ impl Control {
         serves: Vec<String>,
         started: u64,
     ) -> Self {
-        Self { state, store, recent, serves, started, refreshing: Mutex::new(()) }
+        let templates = Mutex::new(templates_stamp(&state.config.menus()));
+        Self { state, store, recent, serves, started, templates, refreshing: Mutex::new(()) }
     }
 
     /// Puts the site as the database has it in force.
@@ -78,6 +83,26 @@ impl Control {
         Ok(())
     }
 
+    /// Reads the templates again if one was added, changed or removed. While one is wrong, all stay as they were.
+    fn reload_templates(&self) {
+        let directory = self.state.config.menus();
+        let stamp = templates_stamp(&directory);
+        if std::mem::replace(&mut *self.templates.lock(), stamp.clone()) == stamp {
+            return;
+        }
+        let read = templates(&directory).map_err(|e| e.to_string());
+        match read.and_then(|texts| Menus::new(texts).map_err(|e| e.to_string())) {
+            Ok(menus) => {
+                self.state.menus.store(Arc::new(menus));
+                self.state.events.emit(Event::MenusChanged);
+            }
+            Err(e) => {
+                let what = format!("the templates stay in force as they were: {e}");
+                self.state.events.emit(Event::Trouble { service: SERVICE, what });
+            }
+        }
+    }
+
     /// Looks for edits by other processes until `stop`.
     async fn poll(self: Arc<Self>, stop: CancellationToken) {
         loop {
@@ -86,9 +111,11 @@ impl Control {
                 () = tokio::time::sleep(POLL) => {}
             }
             let control = Arc::clone(&self);
-            let refreshed =
-                spawn_blocking(move || if control.store.changed() { control.refresh() } else { Ok(()) })
-                    .await;
+            let refreshed = spawn_blocking(move || {
+                control.reload_templates();
+                if control.store.changed() { control.refresh() } else { Ok(()) }
+            })
+            .await;
             if let Ok(Err(e)) = refreshed {
                 let what = format!("the site is served as it was: {e}");
                 self.state.events.emit(Event::Trouble { service: SERVICE, what });

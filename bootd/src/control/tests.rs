@@ -197,18 +197,37 @@ async fn a_boot_is_seen_in_status_and_a_removed_client_loses_its_disk() {
     assert!(all.state.engine.list().is_empty());
 }
 
+/// Waits until `there` says so.
+async fn wait_for(what: &str, there: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if there() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{what}: not within 5 s");
+}
+
 #[tokio::test]
 async fn edits_of_other_processes_are_found() {
     let all = Fixture::start();
     let other = Store::open(all.state.config.database()).unwrap();
     other.add_client(&Client { image: None, ..testing::client() }).unwrap();
-    for _ in 0..50 {
-        if all.state.site.load().client_by_mac(MAC).is_some() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("not found within 5 s");
+    wait_for("the client", || all.state.site.load().client_by_mac(MAC).is_some()).await;
+}
+
+#[tokio::test]
+async fn templates_are_read_again_and_a_wrong_one_changes_nothing() {
+    let all = Fixture::start();
+    let has = |name: &str| all.state.menus.load().names().contains(&name);
+    let template = all.state.config.menus().join("lab.ipxe.tera");
+    std::fs::write(&template, "#!ipxe\n").unwrap();
+    wait_for("the template", || has("lab.ipxe.tera")).await;
+    std::fs::write(&template, "{% nonsense").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert!(has("lab.ipxe.tera"), "a wrong template took the others with it");
+    std::fs::remove_file(&template).unwrap();
+    wait_for("the template's end", || !has("lab.ipxe.tera")).await;
 }
 
 #[tokio::test]
