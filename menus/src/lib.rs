@@ -4,6 +4,7 @@ mod context;
 mod engine;
 mod error;
 mod escape;
+mod instances;
 mod labnet;
 mod menus;
 mod site_view;
@@ -11,6 +12,7 @@ mod view;
 
 pub use context::{BootFacts, ClientFacts, Context, DiskFacts, Secret, ServerFacts};
 pub use error::{MenuError, Place};
+pub use instances::{Machine, Role};
 pub use labnet::{MAX_BYTES, MAX_COLUMN, MAX_DEPTH, MAX_NODES, MAX_PATTERN, MAX_PROGRAM, MAX_STEPS};
 pub use menus::{MAX_LOOKED_UP, MAX_OUTPUT, MAX_RANGE, MAX_TEMPLATE, Menus, TEMPLATE_SUFFIX};
 pub use view::{ConfigView, EmptyView, Row, Variable};

@@ -9,6 +9,7 @@ mod inherit;
 mod model;
 mod names;
 mod record;
+mod revision;
 mod search;
 mod values;
 mod views;
@@ -23,6 +24,7 @@ pub use inherit::{Effective, GROUP_TYPE, GROUPS, Origin, SITE_DEFAULTS, SITE_TYP
 pub use model::Model;
 pub use names::{EntityId, EntityName, TableName, TypeName, VariableName};
 pub use record::Entity;
+pub use revision::{Revision, diff};
 pub use search::{Expression, ExpressionError, MAX_EXPRESSION, MAX_NESTING, Subjects};
 pub use values::{MAX_VALUE, MAX_VALUES, Values};
 pub use views::{CLIENT_TYPE, IMAGE_TYPE, Inactive, client_edits, image_edits};

@@ -252,3 +252,34 @@ fn searches_see_what_is_inherited() {
     assert_eq!(found("type=client room~^EN"), ["client/pawn", "client/rook"]);
     assert_eq!(found("type=client missing=kernel room!=EN2000"), ["client/rook"]);
 }
+
+#[test]
+fn a_log_tells_what_changed_and_keeps_secrets() {
+    let before = made(&lab(), &[set("client/rook", "kernel", "old"), set("client/rook", "token", "abcd")]);
+    let (after, effects) = before
+        .apply(&[
+            create("client/king"),
+            set("client/rook", "kernel", "new"),
+            set("client/rook", "token", "wxyz"),
+            set("client/rook", "cname", "a b"),
+            set("client/pawn", "groups", ""),
+            define("client", "seat", "about = 'x'"),
+        ])
+        .unwrap();
+    assert_eq!(
+        diff(&effects, after.definitions()),
+        [
+            "+ client/king",
+            "~ client/rook kernel = \"old\" -> \"new\"",
+            "~ client/rook token = \"***\" -> \"***\"",
+            "+ client/rook cname = [\"a\", \"b\"]",
+            "- client/pawn groups = \"en1018\"",
+            "+ variable seat of type client",
+        ]
+    );
+    let at = "2026-11-21T05:30:00Z".parse().unwrap();
+    let revision = Revision { number: after.revision(), at, who: "root".to_owned(), why: None, effects };
+    assert!(revision.concerns(&id("client/king")) && !revision.concerns(&id("image/lab")));
+    let json = serde_json::to_string(&revision).unwrap();
+    assert_eq!(serde_json::from_str::<Revision>(&json).unwrap(), revision);
+}
