@@ -111,6 +111,15 @@ impl Connection {
         self.needed
     }
 
+    /// Changes how many bytes may be in flight, where many connections share what there is. What is in flight
+    /// already stays.
+    pub fn limit_bytes_in_flight(&mut self, bytes: u64) {
+        self.limits.bytes_in_flight = bytes;
+        if let Phase::Full(session) = &mut self.phase {
+            session.limit_bytes_in_flight(bytes);
+        }
+    }
+
     /// Whether more input can be taken. If not, the peer must wait until output has been written or I/O has ended.
     #[must_use]
     pub fn wants_input(&self) -> bool {

@@ -9,7 +9,8 @@ mod response;
 pub(crate) use frame::{Digests, Frame, next_frame};
 pub(crate) use header::{BHS_LEN, Bhs};
 pub(crate) use request::{
-    DataOut, LoginRequest, LogoutRequest, NopOut, Request, ScsiCommand, TaskManagement, TextRequest,
+    Attribute, DataOut, LoginRequest, LogoutRequest, NopOut, Request, ScsiCommand, TaskManagement,
+    TextRequest,
 };
 pub(crate) use response::{
     AsyncMessage, DataIn, LoginResponse, LogoutResponse, NopIn, Numbers, R2t, Reject, RejectReason, Residual,

@@ -55,6 +55,28 @@ impl NopOut {
     }
 }
 
+/// When a command may begin, as to others of its session (11.3.1; SAM-5 8.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    /// As soon as nothing ordered is before it.
+    Simple,
+    /// When all before it has ended; and nothing behind it begins before it has ended.
+    Ordered,
+    /// At once.
+    HeadOfQueue,
+}
+
+impl Attribute {
+    /// Untagged commands, and those of attributes that there are not, are simple ones.
+    const fn of(flags: u8) -> Self {
+        match flags & 0x07 {
+            2 => Self::Ordered,
+            3 => Self::HeadOfQueue,
+            _ => Self::Simple,
+        }
+    }
+}
+
 /// SCSI Command (11.3).
 #[derive(Debug)]
 pub(crate) struct ScsiCommand {
@@ -63,6 +85,7 @@ pub(crate) struct ScsiCommand {
     pub(crate) is_final: bool,
     pub(crate) read: bool,
     pub(crate) write: bool,
+    pub(crate) attribute: Attribute,
     pub(crate) lun: u64,
     pub(crate) itt: u32,
     pub(crate) expected_len: u32,
@@ -82,6 +105,7 @@ impl ScsiCommand {
             is_final: flags & 0x80 != 0,
             read: flags & 0x40 != 0,
             write: flags & 0x20 != 0,
+            attribute: Attribute::of(flags),
             lun: header.lun(),
             itt: header.itt(),
             expected_len: header.word::<20>(),

@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::io::{Io, IoId, IoOutcome};
 use crate::limits::IMMEDIATE_COMMANDS;
 use crate::link::Link;
-use crate::pdu::{RejectReason, Residual, ScsiCommand};
+use crate::pdu::{Attribute, RejectReason, Residual, ScsiCommand};
 use crate::scsi::{Action, Command, Completion, Condition, Direction, Sense, Status, Task};
 
 impl Session {
@@ -57,6 +57,8 @@ impl Session {
             itt: pdu.itt,
             lun: pdu.lun,
             immediate: pdu.immediate,
+            attribute: pdu.attribute,
+            cdb: pdu.cdb,
             direction,
             expected_len: pdu.expected_len,
             read_len,
@@ -67,25 +69,57 @@ impl Session {
             data_pdus: 0,
             held: 0,
             aborted: false,
+            has_started: false,
         });
         if !is_allowed {
             self.fail(link, slot, UNEXPECTED_UNSOLICITED_DATA);
-            return Ok(());
+        } else if self.may_start(pdu.attribute) {
+            self.start(link, slot);
+        } else {
+            self.deferred.push_back(slot);
         }
-        let Some(disk) = &self.disk else { return Ok(()) };
+        Ok(())
+    }
+
+    /// Whether a command that has just come need not wait for others.
+    fn may_start(&self, attribute: Attribute) -> bool {
+        match attribute {
+            Attribute::HeadOfQueue => true,
+            Attribute::Simple => self.deferred.is_empty() && self.ordered_open == 0,
+            Attribute::Ordered => self.tasks.len() == 1,
+        }
+    }
+
+    /// Starts the commands that waited for others, as far as those have ended.
+    pub(super) fn start_deferred(&mut self, link: &mut Link) {
+        while let Some(&slot) = self.deferred.front() {
+            let is_ordered = self.tasks.get_mut(slot).is_some_and(|it| it.attribute == Attribute::Ordered);
+            let may_start =
+                self.ordered_open == 0 && (!is_ordered || self.tasks.len() == self.deferred.len());
+            if !may_start {
+                return;
+            }
+            self.deferred.pop_front();
+            self.start(link, slot);
+        }
+    }
+
+    fn start(&mut self, link: &mut Link, slot: Slot) {
+        let (Some(disk), Some(open)) = (&self.disk, self.tasks.get_mut(slot)) else { return };
+        if open.attribute == Attribute::Ordered {
+            self.ordered_open += 1;
+        }
         let command = Command {
-            lun: pdu.lun,
-            cdb: &pdu.cdb,
+            lun: open.lun,
+            cdb: &open.cdb,
             nexus: disk.nexus(),
-            expected_len: pdu.expected_len,
-            direction,
+            expected_len: open.expected_len,
+            direction: open.direction,
         };
         let (task, action) = Task::start(disk.lun(), &command);
-        if let Some(open) = self.tasks.get_mut(slot) {
-            open.task = Some(task);
-        }
+        open.task = Some(task);
+        open.has_started = true;
         self.apply(link, slot, action);
-        Ok(())
     }
 
     /// Whether the data that comes unasked, here or behind, is within what was agreed.
@@ -216,6 +250,9 @@ impl Session {
     /// Forgets a command; its place in the window is free.
     pub(super) fn release(&mut self, link: &mut Link, slot: Slot) -> Option<Open> {
         let open = self.tasks.remove(slot)?;
+        if open.has_started && open.attribute == Attribute::Ordered {
+            self.ordered_open -= 1;
+        }
         self.held = self.held.saturating_sub(open.held);
         if open.immediate {
             self.immediate_open = self.immediate_open.saturating_sub(1);

@@ -16,6 +16,9 @@ impl Session {
         {
             self.send_sequence(link, slot, max_bytes);
         }
+        if !self.deferred.is_empty() {
+            self.start_deferred(link);
+        }
     }
 
     /// Sends Data-In up to the end of a sequence; a command that has more is behind the others then.

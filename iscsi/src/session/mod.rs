@@ -39,6 +39,10 @@ pub(crate) struct Session {
 
     tasks: Tasks,
     immediate_open: u32,
+    /// Ordered commands that have begun.
+    ordered_open: u32,
+    /// Commands that wait for others to end, in the order in which they came.
+    deferred: VecDeque<Slot>,
     /// Requests to the disk that the shell has not fetched.
     io: VecDeque<(IoId, Io)>,
     /// Requests that the shell has, and has not answered.
@@ -84,6 +88,8 @@ impl Session {
             disk,
             tasks: Tasks::default(),
             immediate_open: 0,
+            ordered_open: 0,
+            deferred: VecDeque::new(),
             io: VecDeque::new(),
             handed_out: 0,
             held: 0,
@@ -192,12 +198,19 @@ impl Session {
     /// What must be done whenever anything happened: orders followed, R2Ts that had to wait sent.
     pub(crate) fn settle(&mut self, link: &mut Link) {
         self.follow_orders(link);
+        if !self.deferred.is_empty() {
+            self.start_deferred(link);
+        }
         if !self.waiting_for_r2t.is_empty() {
             self.send_r2ts(link);
         }
         if self.close_when_sent && self.pending_functions.is_empty() {
             self.closing.get_or_insert(Closing::Silently);
         }
+    }
+
+    pub(crate) fn limit_bytes_in_flight(&mut self, bytes: u64) {
+        self.limits.bytes_in_flight = bytes;
     }
 
     pub(crate) fn target(&self) -> Option<&Arc<Target>> {

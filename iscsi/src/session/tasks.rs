@@ -4,7 +4,7 @@ use block::Segments;
 
 use super::data_out::Incoming;
 use crate::io::IoId;
-use crate::pdu::Residual;
+use crate::pdu::{Attribute, Residual};
 use crate::scsi::{Direction, Task};
 
 /// A place in the table.
@@ -42,6 +42,8 @@ pub(super) struct Open {
     pub(super) itt: u32,
     pub(super) lun: u64,
     pub(super) immediate: bool,
+    pub(super) attribute: Attribute,
+    pub(super) cdb: [u8; 16],
     pub(super) direction: Direction,
     pub(super) expected_len: u32,
     pub(super) read_len: u32,
@@ -53,6 +55,8 @@ pub(super) struct Open {
     pub(super) data_pdus: u32,
     /// Bytes that count against the connection's limit.
     pub(super) held: u64,
+    /// Whether it was its turn.
+    pub(super) has_started: bool,
     /// Nobody waits for it any more; the place is kept until the disk is done with it.
     pub(super) aborted: bool,
 }

@@ -1,7 +1,7 @@
 //! Commands that read, and how they end.
 
 use block::ErrorKind;
-use iscsi::{IoOutcome, Limits};
+use iscsi::{Io, IoOutcome, Limits};
 
 use crate::pair::{Pair, READ, open_target, read10, read16};
 use crate::wire::{NO_TAG, Pdu};
@@ -191,4 +191,67 @@ fn a_request_larger_than_the_limit_goes_alone() {
         pair.send(&command);
     }
     assert_eq!(pair.receive_all().len(), 3);
+}
+
+/// Task attributes, in the flags of a command.
+const SIMPLE: u8 = 0x01;
+const ORDERED: u8 = 0x02;
+const HEAD_OF_QUEUE: u8 = 0x03;
+
+#[test]
+fn ordered_commands_wait_and_are_waited_for() {
+    let target = open_target();
+    let mut pair = Pair::logged_in(&[&target]);
+    pair.hold_io = true;
+    let send = |pair: &mut Pair, attribute: u8, lba: u32| {
+        let mut command = pair.scsi(&read10(lba, 1), READ, 512);
+        command.bhs[1] = 0x80 | READ | attribute;
+        pair.send(&command);
+    };
+    let waiting = |pair: &Pair| -> Vec<u64> {
+        let lba = |io: &Io| match io {
+            Io::Read { range } => range.start().get(),
+            other => panic!("{other:?}"),
+        };
+        pair.io.iter().map(|(_, io)| lba(io)).collect()
+    };
+    for (attribute, lba) in
+        [(SIMPLE, 0), (SIMPLE, 1), (ORDERED, 2), (SIMPLE, 3), (ORDERED, 4), (HEAD_OF_QUEUE, 5)]
+    {
+        send(&mut pair, attribute, lba);
+    }
+    assert_eq!(waiting(&pair), [0, 1, 5]);
+    for _ in 0..2 {
+        pair.finish_io();
+        pair.settle();
+    }
+    assert_eq!(waiting(&pair), [5], "the ordered one waits for all before it");
+    let mut order = Vec::new();
+    while let [next, ..] = waiting(&pair)[..] {
+        assert_eq!(waiting(&pair).len(), 1);
+        order.push(next);
+        pair.finish_io();
+        pair.settle();
+    }
+    assert_eq!(order, [5, 2, 3, 4]);
+    assert_eq!(pair.receive_all().len(), 6);
+}
+
+#[test]
+fn an_aborted_command_keeps_nobody_waiting() {
+    let target = open_target();
+    let mut pair = Pair::logged_in(&[&target]);
+    pair.hold_io = true;
+    for attribute in [SIMPLE, ORDERED, ORDERED, SIMPLE] {
+        let mut command = pair.scsi(&read10(0, 1), READ, 512);
+        command.bhs[1] = 0x80 | READ | attribute;
+        pair.send(&command);
+    }
+    let abort = |itt: u32| Pdu::new(0x42, 0x81, 100 + itt).with(20, itt);
+    let last = pair.next_itt;
+    for itt in [last - 1, last - 2] {
+        pair.send(&abort(itt).with(24, pair.cmd_sn));
+        assert_eq!(pair.receive().opcode(), 0x22);
+    }
+    assert_eq!(pair.io.len(), 2, "both simple ones go on");
 }
