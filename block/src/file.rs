@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{Advice, SeekFrom};
 
-use crate::fileio::{self, Wait};
+use crate::fileio::{self, Attempt};
 use crate::{
     BlockCount, BlockError, BlockRange, ErrorKind, Extent, Geometry, Lba, OpenError, Provisioning,
     SECTOR_SIZE, Segments, Volume,
@@ -92,17 +92,18 @@ impl FileVolume {
         Err(BlockError::new(ErrorKind::ReadOnly, self.path.display().to_string()))
     }
 
-    fn put(&self, start: Lba, data: &[Bytes], fua: bool, wait: Wait) -> Result<bool, BlockError> {
+    /// Writes with `how`, whose answer is passed on.
+    fn put<T>(
+        &self,
+        start: Lba,
+        data: &[Bytes],
+        how: impl FnOnce(u64, &mut [IoSlice<'_>]) -> io::Result<T>,
+    ) -> Result<T, BlockError> {
         self.writable()?;
         let len = data.iter().map(Bytes::len).sum();
         let range = range_of(start, len)?;
-        let failed = |e| self.failed(ErrorKind::WriteFailed, range, e);
-        let mut pieces: Vec<IoSlice<'_>> = fileio::slices(data, 0, len);
-        let done = fileio::write_how(&self.file, range.byte_start(), &mut pieces, wait).map_err(failed)?;
-        if done && fua {
-            self.file.sync_data().map_err(failed)?;
-        }
-        Ok(done)
+        let mut pieces = fileio::slices(data, 0, len);
+        how(range.byte_start(), &mut pieces).map_err(|e| self.failed(ErrorKind::WriteFailed, range, e))
     }
 
     fn advise(&self, range: BlockRange, advice: Advice) {
@@ -158,14 +159,16 @@ impl Volume for FileVolume {
     }
 
     fn write(&self, start: Lba, data: &[Bytes], fua: bool) -> Result<(), BlockError> {
-        self.put(start, data, fua, Wait::Yes).map(|_| ())
+        self.put(start, data, |at, pieces| {
+            fileio::write_at(&self.file, at, pieces)?;
+            if fua { self.file.sync_data() } else { Ok(()) }
+        })
     }
 
     fn try_write(&self, start: Lba, data: &[Bytes], fua: bool) -> Result<bool, BlockError> {
-        if fua {
-            return Ok(false);
-        }
-        self.put(start, data, fua, Wait::No)
+        self.put(start, data, |at, pieces| {
+            Ok(!fua && fileio::try_write_at(&self.file, at, pieces)? == Attempt::Done)
+        })
     }
 
     fn flush(&self) -> Result<(), BlockError> {

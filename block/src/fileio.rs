@@ -12,15 +12,6 @@ use rustix::io::{Errno, ReadWriteFlags};
 /// The most pieces that the kernel takes in one call (`UIO_MAXIOV`); more are written in several calls.
 const MAX_PIECES: usize = 1024;
 
-/// Whether a call may wait for the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// It may.
-    Yes,
-    /// It must not: it does nothing instead and says so.
-    No,
-}
-
 /// Reads exactly `len` bytes. The file's end before that is `UnexpectedEof`.
 pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
     // Capacity of exactly `len`, so that `Bytes` takes the allocation over as it is.
@@ -68,31 +59,33 @@ pub(crate) fn write_at(file: &File, mut offset: u64, mut pieces: &mut [IoSlice<'
     Ok(())
 }
 
-/// As [`write_at`]; with [`Wait::No`] it is `false`, and nothing is written, when the file system would have to
-/// wait or doesn't know how not to.
+/// What came of a write that must not wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// All is written.
+    Done,
+    /// Nothing is written: the file system would have to wait.
+    WouldWait,
+    /// Nothing is written: the file system doesn't know how not to wait, and never will.
+    Unsupported,
+}
+
+/// As [`write_at`], if that takes no waiting.
 ///
 /// When the file system begins without waiting and then can't go on so, the rest is written with waiting: a
 /// half-written range would be worse than a late answer.
-pub(crate) fn write_how(
-    file: &File,
-    mut offset: u64,
-    mut pieces: &mut [IoSlice<'_>],
-    wait: Wait,
-) -> io::Result<bool> {
-    if wait == Wait::No {
-        let now = pieces.get(..MAX_PIECES).unwrap_or(pieces);
-        match rustix::io::pwritev2(file, now, offset, ReadWriteFlags::NOWAIT) {
-            Ok(0) => return Ok(false),
-            Ok(n) => {
-                offset += n as u64;
-                IoSlice::advance_slices(&mut pieces, n);
-            }
-            Err(Errno::INTR | Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
-            Err(e) => return Err(e.into()),
+pub(crate) fn try_write_at(file: &File, offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<Attempt> {
+    let now = pieces.get(..MAX_PIECES).unwrap_or(pieces);
+    match rustix::io::pwritev2(file, now, offset, ReadWriteFlags::NOWAIT) {
+        Ok(0) | Err(Errno::INTR | Errno::AGAIN) => Ok(Attempt::WouldWait),
+        Ok(n) => {
+            IoSlice::advance_slices(&mut pieces, n);
+            write_at(file, offset + n as u64, pieces)?;
+            Ok(Attempt::Done)
         }
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Attempt::Unsupported),
+        Err(e) => Err(e.into()),
     }
-    write_at(file, offset, pieces)?;
-    Ok(true)
 }
 
 /// The bytes `from..to` of `pieces`, taken one behind the other.

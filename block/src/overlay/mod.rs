@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use self::map::{Map, State};
 use self::record::Record;
-use crate::fileio::{self, Wait};
+use crate::fileio;
 use crate::{
     BlockError, BlockRange, ErrorKind, Extent, Geometry, Lba, OpenError, Provisioning, Segments, Volume,
 };
@@ -49,6 +49,15 @@ const MAX_JOINED_RUNS: usize = 256;
 
 /// What discarded blocks read as; longer reads get several slices of it.
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// Whether a call may wait for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// It may.
+    Yes,
+    /// It must not: it does nothing instead and says so.
+    No,
+}
 
 /// How long what was written must last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +95,8 @@ pub struct Overlay {
     durability: Durability,
     /// Whether no call on the files waits for a device.
     in_memory: bool,
+    /// Whether the file system may know how to write without waiting; ext4 does not.
+    nowait: AtomicBool,
     retired: AtomicBool,
 }
 
@@ -107,7 +118,7 @@ impl Overlay {
         match finish() {
             Ok(record) => Ok(Self::new(lower, path, data, record, Map::new(size.div_ceil(BLOCK)), options)),
             Err(e) => {
-                // The record's file, if it exists, is not this call's.
+                // A record's file that is there now is not this call's.
                 let _ = std::fs::remove_file(path);
                 Err(e)
             }
@@ -145,6 +156,7 @@ impl Overlay {
             map,
             limit: options.limit.0 / BLOCK,
             durability: options.durability,
+            nowait: AtomicBool::new(true),
             retired: AtomicBool::new(false),
         }
     }

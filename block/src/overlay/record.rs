@@ -83,15 +83,17 @@ fn read_sparse(file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
 }
 
 impl Record {
-    /// Makes the record of an overlay in which nothing was written yet.
+    /// Makes the record of an overlay in which nothing was written yet. After an error there is none.
     pub(super) fn create(data: &Path, disk_bytes: u64) -> Result<Self, OpenError> {
         let path = path_of(data);
-        let made = || {
-            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(&path)?;
-            file.write_all_at(&header(disk_bytes), 0)?;
-            Ok(Self { file })
-        };
-        made().map_err(OpenError::io(path.clone()))
+        let mut how = OpenOptions::new();
+        let file = how.read(true).write(true).create_new(true).mode(MODE).open(&path);
+        let file = file.map_err(OpenError::io(path.clone()))?;
+        if let Err(e) = file.write_all_at(&header(disk_bytes), 0) {
+            let _ = std::fs::remove_file(&path);
+            return Err(OpenError::io(path)(e));
+        }
+        Ok(Self { file })
     }
 
     /// Takes up the record that an earlier process left.

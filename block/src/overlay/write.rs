@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::map::{Held, State};
-use super::{BLOCK, Overlay, ZEROS};
-use crate::fileio::{self, Wait};
+use super::{BLOCK, Overlay, Wait, ZEROS};
+use crate::fileio::{self, Attempt};
 use crate::{BlockError, BlockRange, ErrorKind, Lba, Segments};
 
 /// Bytes of the disk that are written at once, and the blocks they lie in.
@@ -84,13 +84,28 @@ impl Overlay {
 
     /// Writes to blocks that are all in the file.
     fn rewrite(&self, span: Span, data: &[Bytes], wait: Wait) -> Result<bool, BlockError> {
-        let wait = if self.in_memory { Wait::Yes } else { wait };
-        let write = |pieces: &mut [IoSlice<'_>]| fileio::write_how(&self.data, span.from, pieces, wait);
         let done = match data {
-            [only] => write(&mut [IoSlice::new(only)]),
-            many => write(&mut fileio::slices(many, 0, (span.to - span.from) as usize)),
+            [only] => self.rewrite_pieces(span.from, &mut [IoSlice::new(only)], wait),
+            many => {
+                let mut pieces = fileio::slices(many, 0, (span.to - span.from) as usize);
+                self.rewrite_pieces(span.from, &mut pieces, wait)
+            }
         };
         done.map_err(|e| self.failed(ErrorKind::WriteFailed, span.from, e))
+    }
+
+    fn rewrite_pieces(&self, from: u64, pieces: &mut [IoSlice<'_>], wait: Wait) -> io::Result<bool> {
+        if wait == Wait::Yes || self.in_memory {
+            return fileio::write_at(&self.data, from, pieces).map(|()| true);
+        }
+        if !self.nowait.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let attempt = fileio::try_write_at(&self.data, from, pieces)?;
+        if attempt == Attempt::Unsupported {
+            self.nowait.store(false, Ordering::Relaxed);
+        }
+        Ok(attempt == Attempt::Done)
     }
 
     /// What the partly written blocks need from the volume beneath; `None` when it is not at hand. That volume

@@ -51,6 +51,8 @@ struct Attachment {
 struct Place {
     work: Mutex<()>,
     disk: Mutex<Option<Arc<Attachment>>>,
+    /// What an earlier process left and this one could not take up. The next boot's disk ends it, too.
+    stranded: Mutex<Option<Files>>,
 }
 
 /// The embedded engine.
@@ -101,7 +103,8 @@ impl Embedded {
     fn leave(&self, client: &str, place: &Arc<Place>) {
         let mut clients = self.clients.lock();
         // Ours and the table's: nobody else waits for it, and nobody can come as long as the table is locked.
-        if Arc::strong_count(place) == 2 && place.disk.lock().is_none() {
+        let idle = place.disk.lock().is_none() && place.stranded.lock().is_none();
+        if idle && Arc::strong_count(place) == 2 {
             clients.remove(client);
         }
     }
@@ -133,6 +136,9 @@ impl Embedded {
         if let Some(earlier) = earlier {
             // What is left of its files if they can't be removed is removed by the next reap.
             let _ = self.end(&earlier);
+        }
+        if let Some(files) = place.stranded.lock().take() {
+            let _ = files.remove();
         }
         Ok(Attached::Made(disk))
     }
@@ -168,18 +174,38 @@ impl Embedded {
         removed
     }
 
-    /// The disk that a record speaks of. `Err` when it can't be served now, though nothing says that it is broken.
-    fn adopt(&self, files: Files, record: Record) -> Result<Option<Attachment>, EngineError> {
+    /// The disk that a record speaks of; `None` when there can be none any more. An error only says that it can't be
+    /// had now.
+    fn adopt(&self, files: &Files, record: Record) -> Result<Option<Attachment>, EngineError> {
         let Record { image: id, request, .. } = record;
         let image = self.images.get(&request)?;
         if image.id() != id {
             // Over other bytes it would be another disk.
             return Ok(None);
         }
-        let Ok(overlay) = Overlay::open(image.volume(), &files.overlay(), options(&request)) else {
-            return Ok(None);
-        };
-        Ok(Some(Attachment::new(request, overlay, files, image)))
+        let path = files.overlay();
+        match Overlay::open(image.volume(), &path, options(&request)) {
+            Ok(overlay) => Ok(Some(Attachment::new(request, overlay, files.clone(), image))),
+            Err(OpenError::Io { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
+                Err(EngineError::Overlay { client: request.client, path, source })
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Takes a disk up, unless the client has one by now.
+    fn adopt_at(&self, place: &Place, files: &Files, record: Record) -> io::Result<()> {
+        let _work = place.work.lock();
+        if place.disk.lock().is_some() {
+            return Ok(());
+        }
+        match self.adopt(files, record) {
+            Ok(Some(attachment)) => *place.disk.lock() = Some(Arc::new(attachment)),
+            Ok(None) => files.remove()?,
+            // An image that is away may come back, and with it the client's disk, at the next start.
+            Err(_) => *place.stranded.lock() = Some(files.clone()),
+        }
+        Ok(())
     }
 
     /// Looks through what earlier processes left.
@@ -192,7 +218,7 @@ impl Embedded {
         }
         let mut latest: HashMap<String, (Files, Record)> = HashMap::new();
         for files in void.values() {
-            let Some(record) = files.read(&self.machine_boot) else { continue };
+            let Some(record) = files.read(&self.machine_boot)? else { continue };
             let client = record.request.client.clone();
             let later = latest.get(&client).is_some_and(|(_, it)| it.request.epoch > record.request.epoch);
             if !later {
@@ -293,18 +319,10 @@ impl Engine for Embedded {
             files.remove().map_err(unusable)?;
         }
         for (files, record) in latest {
-            let place = self.place(&record.request.client);
-            let _work = place.work.lock();
-            if place.disk.lock().is_some() {
-                continue;
-            }
-            match self.adopt(files.clone(), record) {
-                Ok(Some(attachment)) => *place.disk.lock() = Some(Arc::new(attachment)),
-                Ok(None) => files.remove().map_err(unusable)?,
-                // The image may come back, and with it the client's disk: at the next start, or never, if the
-                // client boots before.
-                Err(_) => {}
-            }
+            let client = record.request.client.clone();
+            let place = self.place(&client);
+            self.adopt_at(&place, &files, record).map_err(unusable)?;
+            self.leave(&client, &place);
         }
         Ok(self.list())
     }

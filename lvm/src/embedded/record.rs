@@ -11,8 +11,8 @@
 //!
 //! All are their owner's only: the record holds the secret with which the client logs in.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ const FORMAT: u32 = 1;
 /// What the names of an overlay's files end with.
 const ENDINGS: [&str; 4] = [".disk", ".disk.state", ".json", ".json.new"];
 
-/// Bytes of a record beyond which it is not read: nothing that bootd writes comes near.
+/// Bytes of a record that are read. Nothing that bootd writes comes near; what is cut off there is not whole.
 const MAX_RECORD: u64 = 1 << 20;
 
 /// The record of an overlay.
@@ -98,17 +98,20 @@ impl Files {
         fs::rename(new, self.with(".json"))
     }
 
-    /// The record, if it is whole, this overlay's and from this start of the machine.
-    pub(super) fn read(&self, machine_boot: &str) -> Option<Record> {
-        let path = self.with(".json");
-        if fs::metadata(&path).ok()?.len() > MAX_RECORD {
-            return None;
-        }
-        let record: Record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+    /// The record, if it is whole, this overlay's and from this start of the machine. An error says that it can't be
+    /// known now, so nothing may be thrown away for it.
+    pub(super) fn read(&self, machine_boot: &str) -> io::Result<Option<Record>> {
+        let mut bytes = Vec::new();
+        match File::open(self.with(".json")) {
+            Ok(file) => file.take(MAX_RECORD).read_to_end(&mut bytes)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { return Ok(None) };
         let ours = record.format == FORMAT
             && record.machine_boot == machine_boot
             && names::parse_overlay_name(&self.name) == Some((&record.request.client, record.request.epoch));
-        ours.then_some(record)
+        Ok(ours.then_some(record))
     }
 }
 

@@ -109,11 +109,44 @@ fn a_disk_never_comes_back_over_other_bytes() {
     fs::rename(&aside, &path).unwrap();
     lab.restart();
     assert_eq!(read(&lab.engine().reap().unwrap()[0], range(0, 1)), vec![1; 512]);
+    // If the client boots meanwhile, it is over.
+    fs::write(lab.image_path("two"), image(2)).unwrap();
+    fs::rename(&path, &aside).unwrap();
+    lab.restart();
+    assert!(lab.engine().reap().unwrap().is_empty());
+    let path_two = lab.image_path("two");
+    let request = DiskRequest { version: "two".to_owned(), path: path_two, ..lab.request("pc1", 2) };
+    assert!(matches!(lab.engine().attach(request).unwrap(), Attached::Made(_)));
+    assert!(lab.files().iter().all(|f| f.contains("0002.")), "{:?}", lab.files());
+    lab.engine().detach("pc1", 2).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    lab.made("pc1", 3);
     // When it is another, the disk can't be the client's any more.
     fs::write(&path, image(2)).unwrap();
     lab.restart();
     assert!(lab.engine().reap().unwrap().is_empty());
     assert!(lab.files().is_empty(), "{:?}", lab.files());
+}
+
+/// Too many open files, or a disk that is not ready: nothing that says a client's disk is broken.
+#[test]
+fn what_can_not_be_opened_now_is_not_thrown_away() {
+    let mut lab = Lab::embedded();
+    write(&lab.made("pc1", 1), 0, vec![1; 512]).unwrap();
+    let overlays = lab.root.path().join("overlays");
+    for ending in [".disk", ".disk.state"] {
+        let path = overlays.join(format!("pc1@0000000000000001{ending}"));
+        let aside = lab.root.path().join("aside");
+        fs::rename(&path, &aside).unwrap();
+        // Opening itself fails, with another error than that it is not there.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        lab.restart();
+        assert!(lab.engine().reap().unwrap().is_empty());
+        assert_eq!(lab.files().len(), 3, "{:?}", lab.files());
+        fs::rename(&aside, &path).unwrap();
+    }
+    lab.restart();
+    assert_eq!(read(&lab.engine().reap().unwrap()[0], range(0, 1)), vec![1; 512]);
 }
 
 #[test]
