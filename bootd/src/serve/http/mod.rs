@@ -20,7 +20,7 @@ use std::time::Duration;
 use netboot::{FilePath, StepKind, parse_http_path};
 use parking_lot::Mutex;
 use site::MacAddr;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -177,8 +177,8 @@ impl Door {
     fn admit(&self, stream: TcpStream, peer: SocketAddrV4) {
         let Some(place) = self.open.admit(*peer.ip()) else {
             self.state.counters.http_refused.inc();
-            // One attempt and no wait: the socket's buffer is empty, so it is taken or the client is gone.
-            let _ = stream.try_write(Response::TOO_MANY);
+            // Not by tokio, which has yet to find out that it may write. A new socket's buffer is empty.
+            let _ = SockRef::from(&stream).send(Response::TOO_MANY);
             return;
         };
         // Heads and scripts are small and are waited for; there is nothing to be gathered.

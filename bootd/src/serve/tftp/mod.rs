@@ -27,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::running::{Admission, Place, Running};
+use self::transfer::Unproven;
 use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
+use super::script::Which;
 use super::visitor::{Denied, Granted, admit, tell_missing};
 use super::{ServiceError, listen_error, script};
 use crate::events::Event;
@@ -115,7 +117,7 @@ async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
                 let bytes = buffer.get(..len).unwrap_or_default();
                 if let Some(refusal) = shared.receive(index, bytes, peer) {
                     // What can't be sent is lost; the client asks again.
-                    let _ = socket.try_send_to(&refusal, peer.into());
+                    let _ = socket.send_to(&refusal, peer).await;
                 }
             }
             Ok(_) => {}
@@ -177,6 +179,14 @@ struct Visit {
     place: Place,
 }
 
+/// What a client is to be sent, and how.
+struct Found {
+    request: Request,
+    source: Box<dyn Source>,
+    /// Who it is, where that is known.
+    visitor: Option<MacAddr>,
+}
+
 impl Visit {
     async fn serve(self, request: Request) {
         let Some(link) = self.state.links.get(self.link) else { return };
@@ -188,55 +198,84 @@ impl Visit {
                 return self.state.events.emit(Event::Trouble { service: SERVICE, what });
             }
         };
-        let (source, visitor) = match self.find(link, &request).await {
-            Ok(found) => found,
-            Err((code, why)) => {
-                let _ = socket.send(&error_packet(code, &why)).await;
-                return;
+        match self.find(link, &socket, request).await {
+            Ok(Found { request, source, visitor }) => {
+                let summary = transfer::run(&socket, &request, source, &self.place).await;
+                self.note(&request.filename, visitor, &summary);
             }
-        };
-        let summary = transfer::run(&socket, &request, source, &self.place).await;
-        self.note(&request.filename, visitor, &summary);
+            Err(Some((code, why))) => {
+                let _ = socket.send(&error_packet(code, &why)).await;
+            }
+            Err(None) => {}
+        }
     }
 
-    /// What the client is to be sent, and who it is.
+    /// What the client is to be sent. The error is what to tell it instead, if anything.
     async fn find(
         &self,
         link: &Link,
-        request: &Request,
-    ) -> Result<(Box<dyn Source>, Option<MacAddr>), (ErrorCode, String)> {
+        socket: &UdpSocket,
+        request: Request,
+    ) -> Result<Found, Option<(ErrorCode, String)>> {
         let state = &self.state;
         let peer = *self.peer.ip();
         match admit(state, link, peer, parse_tftp_path(&request.filename)) {
             Ok(Granted::File { path, visitor }) => match state.files.open(&path) {
-                Ok(file) => Ok((Box::new(FileSource(file)), visitor)),
+                Ok(file) => Ok(Found { request, source: Box::new(FileSource(file)), visitor }),
                 Err(e @ FileError::NotFound) => {
                     tell_missing(state, SERVICE, self.peer.into(), visitor, path.as_str());
-                    Err((ErrorCode::FileNotFound, e.to_string()))
+                    Err(Some((ErrorCode::FileNotFound, e.to_string())))
                 }
                 Err(e @ FileError::Unreadable { .. }) => {
                     state.events.emit(Event::Trouble { service: SERVICE, what: e.to_string() });
-                    Err((ErrorCode::NotDefined, "the file can't be read".to_owned()))
+                    Err(Some((ErrorCode::NotDefined, "the file can't be read".to_owned())))
                 }
             },
-            Ok(Granted::Script(mac, which)) => match script::make(state, self.link, peer, mac, which).await {
-                Ok(text) => Ok((Box::new(bytes::Bytes::from(text)), Some(mac))),
-                Err(e) => Err((ErrorCode::NotDefined, e.to_string())),
-            },
-            Err(e @ Denied::NotFound) => Err((ErrorCode::FileNotFound, e.to_string())),
+            Ok(Granted::Script(mac, which)) => {
+                let request = match which {
+                    Which::Autoexec => request,
+                    Which::Boot => self.prove(socket, request).await?,
+                };
+                match script::make(state, self.link, peer, mac, which).await {
+                    Ok(text) => {
+                        Ok(Found { request, source: Box::new(bytes::Bytes::from(text)), visitor: Some(mac) })
+                    }
+                    Err(e) => Err(Some((ErrorCode::NotDefined, e.to_string()))),
+                }
+            }
+            Err(e @ Denied::NotFound) => Err(Some((ErrorCode::FileNotFound, e.to_string()))),
             Err(e) => {
-                let why = e.to_string();
                 if matches!(e, Denied::Script(_)) {
                     state.counters.scripts_refused.inc();
                 }
-                state.events.emit(Event::Refused {
-                    service: SERVICE,
-                    peer: self.peer.into(),
-                    why: why.clone(),
-                });
-                Err((ErrorCode::AccessViolation, why))
+                Err(Some((ErrorCode::AccessViolation, self.refuse(e.to_string()))))
             }
         }
+    }
+
+    /// Sees to it that the request comes from where it says. To have a boot script made ends the disk of the client's
+    /// earlier boot, and one datagram with a forged sender must not do that to a machine that runs; HTTP has TCP's
+    /// handshake for it.
+    async fn prove(
+        &self,
+        socket: &UdpSocket,
+        request: Request,
+    ) -> Result<Request, Option<(ErrorCode, String)>> {
+        match transfer::handshake(socket, request, &self.place).await {
+            Ok(request) => Ok(request),
+            Err(Unproven::Silent) => Err(None),
+            Err(Unproven::NoOptions) => {
+                let why = "boot scripts go by TFTP only to clients that negotiate blksize, as iPXE does";
+                Err(Some((ErrorCode::AccessViolation, self.refuse(why.to_owned()))))
+            }
+        }
+    }
+
+    /// Tells whoever runs the site why a client got nothing, and hands the reason on.
+    fn refuse(&self, why: String) -> String {
+        let event = Event::Refused { service: SERVICE, peer: self.peer.into(), why: why.clone() };
+        self.state.events.emit(event);
+        why
     }
 
     /// Counts a transfer that ended, and puts it into its client's timeline.

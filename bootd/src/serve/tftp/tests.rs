@@ -171,10 +171,39 @@ async fn refusals_say_why() {
 async fn a_script_comes_over_tftp_to_the_client_that_it_is_for() {
     let mut lab = Lab::new();
     let client = client(CLIENT).await;
-    lab.send(&client, &rrq("52-54-00-77-00-01/script.ipxe", &[]));
+    lab.send(&client, &rrq("52-54-00-77-00-01/script.ipxe", &["blksize", "1432", "tsize", "0"]));
+    let (oack, from) = receive(&client).await;
+    assert_eq!(oack, b"\0\x06blksize\x00512\0");
+    assert_eq!(lab.shared.state.counters.scripts_rendered.get(), 0, "the client may not be where it says");
+    client.send_to(&[0, 4, 0, 0], from).await.unwrap();
     let script = String::from_utf8(download(&client).await).unwrap();
     assert!(script.starts_with("#!ipxe") && script.contains("sanboot"), "{script}");
     assert_eq!(lab.shared.state.counters.scripts_rendered.get(), 1);
+    lab.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_request_for_a_script_makes_no_disk() {
+    let mut lab = Lab::new();
+    let client = client(CLIENT).await;
+    lab.send(&client, &rrq("52-54-00-77-00-01/script.ipxe", &[]));
+    assert_eq!(error_code(&receive(&client).await.0), 2, "no options, no proof");
+    lab.send(&client, &rrq("52-54-00-77-00-01/script.ipxe", &["blksize", "1432"]));
+    lab.done().await;
+    assert_eq!(lab.shared.state.counters.scripts_rendered.get(), 0);
+    assert!(lab.shared.state.boots.lock().current(testing::MAC).is_none());
+}
+
+#[tokio::test]
+async fn a_script_that_makes_no_disk_needs_no_proof() {
+    let mut lab = Lab::new();
+    let client = client(CLIENT).await;
+    lab.send(&client, &rrq("snponly/autoexec.ipxe", &[]));
+    let script = String::from_utf8(download(&client).await).unwrap();
+    assert!(
+        script.starts_with("#!ipxe") && script.contains("/boot/52-54-00-77-00-01/script.ipxe"),
+        "{script}"
+    );
     lab.done().await;
 }
 
