@@ -123,6 +123,15 @@ impl Engine {
             return self.refusal(request, values, reason);
         }
         match error.kind() {
+            // A filter that escapes by itself, as join does: Tera keeps the place and loses the cause.
+            ErrorKind::RenderingError(report) if report.message().starts_with("Io error") => {
+                MenuError::Value {
+                    place: Place::of(report),
+                    variable: "an expression".to_owned(),
+                    reason: "it would break out of its line".to_owned(),
+                    client,
+                }
+            }
             ErrorKind::RenderingError(report) | ErrorKind::SyntaxError(report) => {
                 MenuError::Render { place: Place::of(report), reason: report.message().to_owned(), client }
             }
