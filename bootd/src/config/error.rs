@@ -55,7 +55,7 @@ impl ConfigError {
         let remedy = match EXAMPLES.iter().find(|(name, _)| *name == key) {
             Some((_, example)) => format!("write, for example: {example}"),
             None if error.message().starts_with("unknown field") => {
-                "check the spelling, or remove the line; docs/operating.md lists every key".to_owned()
+                "check the spelling, or remove the line".to_owned()
             }
             None => "the file is TOML: key = \"text\", key = 1, key = true, [section]".to_owned(),
         };

@@ -169,3 +169,46 @@ fn a_file_that_was_named_must_be_there() {
     let message = Config::load(&flags, &machine()).unwrap_err().to_string();
     assert!(message.starts_with("/nonexistent/bootd.toml: can't be read"), "{message}");
 }
+
+/// The file of that name among the examples.
+fn example(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn the_example_files_are_right_and_the_long_one_has_every_key() {
+    load(&example("two-clients/bootd.toml")).unwrap();
+    let all = example("bootd.toml");
+    let defaults = load(&all).unwrap();
+    let bare = load("interface = \"eth1\"").unwrap();
+    assert_eq!(defaults, bare, "what is not commented out is the default");
+
+    // The keys' own lines have no space behind the mark, the explanations have one.
+    let mut section = String::new();
+    let mut keys = Vec::new();
+    for line in all.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = format!("{}.", name.trim_end_matches(']'));
+        } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") {
+            if !key.starts_with(' ') {
+                keys.push(format!("{section}{key}"));
+            }
+        }
+    }
+    for (key, _) in EXAMPLES {
+        assert!(keys.iter().any(|there| there == key), "{key} is not in the example");
+    }
+    let uncommented: String = all
+        .lines()
+        .filter(|line| *line != "#interface = [\"eth1\", \"eth2\"]")
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let full = load(&uncommented).unwrap();
+    assert_eq!(full.cache_size, bare.cache_size);
+    assert_eq!((full.http_port, full.iscsi_port, full.overlay_limit), (80, 3260, bare.overlay_limit));
+    assert_eq!((full.domain, full.names, full.boot_programs), (bare.domain, bare.names, bare.boot_programs));
+}
