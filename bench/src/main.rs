@@ -1,6 +1,7 @@
 //! Side-by-side benchmarks: bootd and the peers that users would pick instead, in one run on one machine.
 //! Ratios are what counts: machines differ, and so does one machine from minute to minute.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,12 +10,14 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+mod attach;
 mod bare;
 mod initiator;
 mod load;
 mod peers;
 mod rows;
 mod table;
+mod target;
 mod wire;
 
 /// Benchmarks of bootd, side by side with its peers, on loopback.
@@ -61,9 +64,6 @@ enum What {
     },
     /// The iSCSI target against tgt, with the raw loopback rate and bare TCP as limits.
     Iscsi {
-        /// bootd's target program.
-        #[arg(long, default_value = "target/release/examples/iscsi_target")]
-        program: PathBuf,
         /// Seconds of each measurement.
         #[arg(long, default_value_t = 2.0)]
         seconds: f64,
@@ -80,9 +80,13 @@ enum What {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// How long a client waits for its disk, among 500 others, for an image of 1 TiB.
+    Attach,
+    /// bootd's disks behind bootd's portal, for the other benchmarks and for any initiator.
+    Target(target::Serve),
 }
 
-fn run(arguments: Arguments) -> io::Result<()> {
+fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     match arguments.what {
         What::Load { portal, targets, lun, kib, depth, initiators, write, sequential, span, seconds } => {
             let spec = load::Spec {
@@ -98,19 +102,25 @@ fn run(arguments: Arguments) -> io::Result<()> {
             println!("{}", serde_json::to_string(&outcome).map_err(io::Error::other)?);
             Ok(())
         }
-        What::Iscsi { program, seconds, repeats, only, no_scale, json } => {
+        What::Iscsi { seconds, repeats, only, no_scale, json } => {
             let effort = rows::Effort { seconds, repeats };
             let limit = peers::iperf3()?;
             println!("Raw loopback rate (iperf3): {:.0} MiB/s\n", limit / 1_048_576.0);
-            let table = rows::run(&program, effort, only.as_deref())?;
+            let table = rows::run(effort, only.as_deref())?;
             println!();
-            let scale = if no_scale { Vec::new() } else { rows::scale(&program, effort)? };
+            let scale = if no_scale { Vec::new() } else { rows::scale(effort)? };
             if let Some(path) = json {
                 let all = serde_json::json!({ "loopback": limit, "rows": table, "scale": scale });
                 std::fs::write(path, serde_json::to_vec_pretty(&all).map_err(io::Error::other)?)?;
             }
             Ok(())
         }
+        What::Attach => {
+            let times = attach::run()?;
+            table::attach(&times);
+            Ok(())
+        }
+        What::Target(serve) => target::serve(&serve),
     }
 }
 

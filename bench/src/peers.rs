@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::load::Place;
+use crate::target;
 
 /// How long a server may take to answer its port.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -94,10 +95,10 @@ pub(crate) fn make_image(path: &Path, len: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// When it does not start.
-pub(crate) fn bootd(program: &Path, image: &Path, overlays: &Path, disks: usize) -> io::Result<Server> {
-    let portal = free_port()?;
-    let child = Command::new(program)
-        .arg("--listen")
+pub(crate) fn bootd(image: &Path, overlays: &Path, disks: usize) -> io::Result<Server> {
+    let (program, portal) = (std::env::current_exe()?, free_port()?);
+    let child = Command::new(&program)
+        .args(["target", "--listen"])
         .arg(portal.to_string())
         .arg("--image")
         .arg(image)
@@ -108,7 +109,7 @@ pub(crate) fn bootd(program: &Path, image: &Path, overlays: &Path, disks: usize)
         .stdout(Stdio::null())
         .spawn()
         .map_err(|e| io::Error::other(format!("{}: {e}", program.display())))?;
-    let targets = (0..disks).map(|disk| format!("iqn.2026-01.internal.lab.bench:d{disk}")).collect();
+    let targets = (0..disks).map(target::name).collect();
     Server::started("bootd", Place { portal, targets, lun: 0 }, child)
 }
 
@@ -136,7 +137,7 @@ pub(crate) fn tgt(image: &Path, private: Option<&Path>, disks: usize) -> io::Res
         .stderr(Stdio::null())
         .spawn()
         .map_err(|e| io::Error::other(format!("tgtd: {e}; apt-get install tgt")))?;
-    let targets: Vec<_> = (0..disks).map(|disk| format!("iqn.2026-01.internal.lab.bench:d{disk}")).collect();
+    let targets: Vec<_> = (0..disks).map(target::name).collect();
     let server = Server::started("tgt", Place { portal, targets, lun: 1 }, child)?;
     for (disk, target) in server.place.targets.iter().enumerate() {
         let tid = (disk + 1).to_string();

@@ -1,7 +1,6 @@
 //! The rows of the iSCSI table, and how one row is measured: every server in turn, several times, medians kept.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -95,7 +94,7 @@ fn median(mut all: Vec<Figures>) -> Option<Figures> {
 ///
 /// # Errors
 /// When a server does not start or fails under load.
-pub(crate) fn run(program: &Path, effort: Effort, only: Option<&str>) -> io::Result<Vec<Row>> {
+pub(crate) fn run(effort: Effort, only: Option<&str>) -> io::Result<Vec<Row>> {
     let folder = tempfile::tempdir_in("/dev/shm")?;
     let image = folder.path().join("image.img");
     peers::make_image(&image, IMAGE_LEN)?;
@@ -107,7 +106,7 @@ pub(crate) fn run(program: &Path, effort: Effort, only: Option<&str>) -> io::Res
             continue;
         }
         let scratch = tempfile::tempdir_in(folder.path())?;
-        let ours = peers::bootd(program, &image, scratch.path(), spec.initiators)?;
+        let ours = peers::bootd(&image, scratch.path(), spec.initiators)?;
         let theirs = peers::tgt(&image, spec.write.then(|| scratch.path()), spec.initiators)?;
         if !spec.write {
             // both caches warm before the clock runs
@@ -150,14 +149,14 @@ pub(crate) struct Scale {
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn scale(program: &Path, effort: Effort) -> io::Result<Vec<Scale>> {
+pub(crate) fn scale(effort: Effort) -> io::Result<Vec<Scale>> {
     let folder = tempfile::tempdir_in("/dev/shm")?;
     let image = folder.path().join("image.img");
     peers::make_image(&image, IMAGE_LEN)?;
     let mut all = Vec::new();
     let mut alone = 0;
     for initiators in [1, 8, 64, 200, 500] {
-        let server = peers::bootd(program, &image, folder.path(), initiators)?;
+        let server = peers::bootd(&image, folder.path(), initiators)?;
         let spec = spec(false, true, 4096, if initiators == 1 { 32 } else { 4 }, initiators, effort);
         let warm = Spec { size: 1 << 20, depth: 4, initiators: 1, random: false, ..spec.clone() };
         load::run(&server.place, &warm)?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::attach::AttachTimes;
 use crate::rows::{Figures, Row, Scale};
 
 const MIB: f64 = 1_048_576.0;
@@ -41,5 +42,13 @@ pub(crate) fn scale(all: &[Scale]) {
             at.memory / 1024,
             at.fairness
         );
+    }
+}
+
+pub(crate) fn attach(times: &AttachTimes) {
+    println!("| a disk of a 1 TiB image, 500 others attached | median us | p99 us | longest us |");
+    println!("|---|---|---|---|");
+    for (name, of) in [("made", times.made), ("reset", times.reset)] {
+        println!("| {name} | {} | {} | {} |", of.p50, of.p99, of.max);
     }
 }
