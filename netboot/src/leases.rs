@@ -333,13 +333,9 @@ impl Leases {
             .ok_or(NoAddress::Exhausted(pool))
     }
 
-    /// The addresses that the machine has or had, leased ones first.
+    /// The addresses that the machine has or had: on one link one that is leased, or else those it was offered.
     fn had(&self, mac: MacAddr) -> impl Iterator<Item = Ipv4Addr> {
-        let mut all = self.by_mac.get(&mac).cloned().unwrap_or_default();
-        all.sort_by_key(|address| {
-            self.entries.get(address).is_none_or(|entry| entry.lease.state != LeaseState::Bound)
-        });
-        all.into_iter()
+        self.by_mac.get(&mac).into_iter().flatten().copied()
     }
 
     fn never_used(

@@ -334,6 +334,9 @@ fn a_client_with_small_buffers_gets_a_small_answer() {
     let roomy = told(&lab.send(&pxe(1).option(57, &[0xff, 0]).option(82, &[7; 200]).encode()));
     assert_eq!(roomy.get(15).map(<[u8]>::len), Some(250));
     assert_eq!(told(&lab.send(&pxe(1).option(57, &[0, 1]).encode())).options[0], (53, vec![2]));
+    let long_names = (0..8).fold(pxe(1).option(57, &[0xff, 0]), |message, _| message.option(61, &[7; 200]));
+    let framed = told(&lab.send(&long_names.encode()));
+    assert!(framed.len <= 1472 && framed.get(61).is_none(), "one Ethernet frame, whatever the client takes");
 }
 
 #[test]

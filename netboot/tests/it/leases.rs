@@ -219,6 +219,20 @@ fn a_full_pool_is_said_so_and_the_oldest_lease_is_used_again_first() {
 }
 
 #[test]
+fn an_address_that_its_machine_no_longer_needs_goes_to_the_next() {
+    let mut lab = Lab::new();
+    lab.settings.pool = Some(pool(100, 100));
+    lab.send(&init_reboot(mac(2), ip(100)).encode());
+    assert_eq!(lab.send(&discover(mac(90)).encode()).reply, None);
+    let own = Client { address: Some(ip(12)), ..client("lab02", 2) };
+    lab.site = Site::new(2, vec![own], vec![image("debian")]);
+    lab.send(&init_reboot(mac(2), ip(12)).encode());
+    lab.now += 1;
+    let offer = lab.send(&discover(mac(90)).encode()).reply.expect("10.77.0.100 is free at once");
+    assert_eq!(Message::decode(&offer.bytes).yiaddr, ip(100));
+}
+
+#[test]
 fn a_machine_with_two_interfaces_on_two_subnets_keeps_both() {
     let mut lab = Lab::new();
     lab.send(&init_reboot(mac(90), ip(100)).encode());
