@@ -5,7 +5,9 @@
 //! `docs/booting.md`.
 
 use std::fmt;
+use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use lvm::{Attached, Disk, DiskRequest, EngineError, names};
 use menus::{BootFacts, ClientFacts, Context, DiskFacts, MenuError, Secret, ServerFacts};
 use netboot::{Asker, BootPlan, Firmware, Stage, StepKind, plan, script_url};
 use serde::{Deserialize, Serialize};
-use site::{Client, Image, MacAddr};
+use site::{Client, Image, ImageName, MacAddr};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -87,6 +89,22 @@ pub(crate) enum ScriptError {
     /// The disk can't be made.
     #[error("the disk can't be made: {0}")]
     Disk(#[from] EngineError),
+    /// The image is not what was taken in.
+    #[error(
+        "the image {image} had {was} bytes when it was taken in, and {} has {is}: put back the file that it was, or \
+         take in the new one (bootd image add {image} FILE)",
+        path.display()
+    )]
+    ImageChanged {
+        /// The image.
+        image: ImageName,
+        /// Its file.
+        path: PathBuf,
+        /// Its length as the site knows it, in bytes.
+        was: u64,
+        /// The file's length now, in bytes.
+        is: u64,
+    },
     /// A bug, or a machine without randomness.
     #[error("internal error: {0}")]
     Internal(String),
@@ -132,8 +150,9 @@ pub(crate) async fn script(
         }
         Err(e) => {
             state.counters.scripts_failed.inc();
-            state.step_at(mac, epoch, StepKind::Failed, &e.to_string());
-            state.events.emit(Event::Trouble { service: "boot", what: format!("{}: {e}", client.name) });
+            let why = e.to_string();
+            state.boots.lock().record_at(mac, epoch, StepKind::Failed, &why, unix_millis());
+            state.events.emit(Event::Trouble { service: "boot", what: format!("{}: {why}", client.name) });
         }
     }
     made
@@ -184,11 +203,26 @@ async fn make(
     let template = client.menu.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
     let text = render(state, template, facts).await?;
     let request = disk_request(config, client, image, &login)?;
-    let engine = Arc::clone(&state.engine);
-    let attached = spawn_blocking(move || engine.attach(request)).await??;
-    let (Attached::Made(disk) | Attached::Already(disk)) = attached;
+    let (engine, image) = (Arc::clone(&state.engine), image.clone());
+    let attached = spawn_blocking(move || -> Result<Attached, ScriptError> {
+        check_unchanged(image)?;
+        Ok(engine.attach(request)?)
+    });
+    let (Attached::Made(disk) | Attached::Already(disk)) = attached.await??;
     state.targets.export(&login, &disk);
     Ok(text)
+}
+
+/// Whether the image's file still has the length that it was taken in with; a file of another length is not that
+/// version, whatever its name. That it is missing is the engine's to say.
+fn check_unchanged(image: Image) -> Result<(), ScriptError> {
+    match fs::metadata(&image.path) {
+        Ok(file) if file.is_file() && file.len() != image.size => {
+            let Image { name, path, size, .. } = image;
+            Err(ScriptError::ImageChanged { image: name, path, was: size, is: file.len() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What the engine is asked for.
