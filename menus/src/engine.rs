@@ -46,7 +46,6 @@ struct Request<'a> {
     template: &'a str,
     language: Language,
     host: Host<'a>,
-    client: &'a str,
     view: &'a Arc<dyn ConfigView>,
 }
 
@@ -91,7 +90,7 @@ impl Engine {
             let known = self.names().map(str::to_owned).collect();
             return Err(MenuError::Unknown { name: template.to_owned(), known });
         };
-        let request = Request { template, language: traits.language, host, client: host.name, view };
+        let request = Request { template, language: traits.language, host, view };
         let values = traits.values(context, host, view.as_ref());
         let mut out = Bounded::default();
         let outcome = {
@@ -112,7 +111,7 @@ impl Engine {
     }
 
     fn render_error(&self, error: &tera::Error, request: &Request<'_>, values: &Value) -> MenuError {
-        let client = request.client.to_owned();
+        let client = request.host.name.to_owned();
         let whole = || Place::whole(request.template);
         let cause =
             error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);

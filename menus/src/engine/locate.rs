@@ -19,7 +19,7 @@ impl Engine {
         let (place, variable) = self
             .locate(request, values)
             .unwrap_or_else(|| (Place::whole(request.template), "an expression".to_owned()));
-        MenuError::Value { place, variable, reason: reason.to_owned(), client: request.client.to_owned() }
+        MenuError::Value { place, variable, reason: reason.to_owned(), client: request.host.name.to_owned() }
     }
 
     fn locate(&self, request: &Request<'_>, values: &Value) -> Option<(Place, String)> {
