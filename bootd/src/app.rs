@@ -115,9 +115,9 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let parts = Parts { config, site, menus, files, leases };
     let state = Arc::new(state(parts, engine, events, counters));
     let serves = serves(&state);
-    let kept = boot::adopt(&state, &adopted);
+    let kept = boot::adopt(&state, adopted);
     if kept > 0 {
-        tracing::info!("{kept} disks of an earlier process are served again as they were");
+        tracing::info!("disks of an earlier process that are served again as they were: {kept}");
     }
     let recent = Arc::new(Recent::default());
     let control = Control::new(Arc::clone(&state), store, Arc::clone(&recent), serves.clone(), started);

@@ -250,13 +250,13 @@ pub(crate) fn overlay_limit(config: &Config, client: &Client) -> Bytes {
 
 /// Opens the targets of the disks that the engine took over from an earlier process, and says which clients' boots
 /// go on. A disk whose note makes no sense stays closed until its client boots again.
-pub(crate) fn adopt(state: &State, disks: &[Disk]) -> usize {
+pub(crate) fn adopt(state: &State, disks: Vec<Disk>) -> usize {
     let mut adopted = 0;
     for disk in disks {
         match serde_json::from_str::<Login>(&disk.request.note) {
             Ok(login) => {
                 state.boots.lock().adopt(login.mac, login.epoch, unix_millis());
-                state.targets.export(&login, disk);
+                state.targets.export(&login, &disk);
                 adopted += 1;
             }
             Err(e) => {

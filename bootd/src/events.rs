@@ -16,17 +16,24 @@ use crate::state::{Counters, unix_millis};
 
 /// How many events may wait for the log. Further ones are dropped and counted in `events_lost`: a flood of bad
 /// packets must not hold up the service that drops them.
-pub(crate) const QUEUE: usize = 4096;
+const QUEUE: usize = 4096;
 
 /// How many events `bootd status` can show. The oldest goes first.
-pub(crate) const RECENT: usize = 200;
+const RECENT: usize = 200;
 
 /// How long the same complaint about the same peer is kept out of the log.
-pub(crate) const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(60);
 
 /// How many complaints are remembered to be kept quiet. When there are more within [`QUIET`], further ones are not
 /// logged: a flood from forged addresses makes at most this many lines a minute.
-pub(crate) const QUIET_KEYS: usize = 256;
+const QUIET_KEYS: usize = 256;
+
+/// How long the same step of the same client is kept out of the log: a machine whose address is forged asks as often
+/// as the forger likes.
+const STEP_QUIET: Duration = Duration::from_secs(1);
+
+/// How many steps are remembered for that. Further ones within [`STEP_QUIET`] are not logged.
+const STEP_KEYS: usize = 4096;
 
 /// A fact that a service tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,19 +84,6 @@ pub(crate) enum Event {
     },
     /// A template was edited.
     MenusChanged,
-}
-
-impl Event {
-    /// What makes two events the same complaint; `None` for what is always worth a line.
-    fn quiet_key(&self) -> Option<String> {
-        match self {
-            Self::Step { .. } | Self::SiteChanged { .. } | Self::MenusChanged => None,
-            Self::UnknownClient { mac, .. } => Some(format!("unknown {mac}")),
-            Self::Refused { service, peer, .. } => Some(format!("refused {service} {}", peer.ip())),
-            Self::Malformed { service, peer, .. } => Some(format!("malformed {service} {}", peer.ip())),
-            Self::Trouble { service, what } => Some(format!("trouble {service} {what}")),
-        }
-    }
 }
 
 impl fmt::Display for Event {
@@ -164,29 +158,70 @@ pub(crate) async fn consume(mut events: mpsc::Receiver<Event>, recent: Arc<Recen
     }
 }
 
-/// Which complaints were just logged, and how many more came since.
-#[derive(Debug, Default)]
-struct Quiet(HashMap<String, (Instant, u64)>);
+/// What was just logged and is not to be logged again so soon. What strangers can cause has a table of its own, so
+/// that no flood of theirs keeps our own troubles out of the log.
+struct Quiet {
+    steps: Said,
+    strangers: Said,
+    troubles: Said,
+}
+
+impl Default for Quiet {
+    fn default() -> Self {
+        Self {
+            steps: Said::new(STEP_QUIET, STEP_KEYS),
+            strangers: Said::new(QUIET, QUIET_KEYS),
+            troubles: Said::new(QUIET, QUIET_KEYS),
+        }
+    }
+}
 
 impl Quiet {
     /// Whether to log it: `Some` with how many of the same were kept quiet since the last line.
     fn admit(&mut self, event: &Event, now: Instant) -> Option<u64> {
-        let Some(key) = event.quiet_key() else { return Some(0) };
-        if let Some((said, unsaid)) = self.0.get_mut(&key) {
-            if now.saturating_duration_since(*said) < QUIET {
+        match event {
+            Event::SiteChanged { .. } | Event::MenusChanged => Some(0),
+            Event::Step { who, what } => self.steps.admit(format!("{who}: {what}"), now),
+            Event::UnknownClient { mac, .. } => self.strangers.admit(format!("unknown {mac}"), now),
+            Event::Refused { service, peer, .. } => {
+                self.strangers.admit(format!("refused {service} {}", peer.ip()), now)
+            }
+            Event::Malformed { service, peer, .. } => {
+                self.strangers.admit(format!("malformed {service} {}", peer.ip()), now)
+            }
+            Event::Trouble { service, what } => self.troubles.admit(format!("{service} {what}"), now),
+        }
+    }
+}
+
+/// When each of a bounded number of things was said last, and how often it was kept quiet since.
+struct Said {
+    period: Duration,
+    most: usize,
+    at: HashMap<String, (Instant, u64)>,
+}
+
+impl Said {
+    fn new(period: Duration, most: usize) -> Self {
+        Self { period, most, at: HashMap::new() }
+    }
+
+    fn admit(&mut self, key: String, now: Instant) -> Option<u64> {
+        if let Some((said, unsaid)) = self.at.get_mut(&key) {
+            if now.saturating_duration_since(*said) < self.period {
                 *unsaid += 1;
                 return None;
             }
             *said = now;
             return Some(std::mem::take(unsaid));
         }
-        if self.0.len() >= QUIET_KEYS {
-            self.0.retain(|_, (said, _)| now.saturating_duration_since(*said) < QUIET);
-            if self.0.len() >= QUIET_KEYS {
+        if self.at.len() >= self.most {
+            self.at.retain(|_, (said, _)| now.saturating_duration_since(*said) < self.period);
+            if self.at.len() >= self.most {
                 return None;
             }
         }
-        self.0.insert(key, (now, 0));
+        self.at.insert(key, (now, 0));
         Some(0)
     }
 }
@@ -228,7 +263,18 @@ mod tests {
         };
         assert_eq!(flood(&mut quiet, start), QUIET_KEYS);
         assert_eq!(flood(&mut quiet, start + QUIET * 2), QUIET_KEYS, "a new minute, a new allowance");
-        assert!(quiet.0.len() <= QUIET_KEYS);
+        let trouble = Event::Trouble { service: "http", what: "no more files".into() };
+        assert_eq!(quiet.admit(&trouble, start + QUIET * 2), Some(0), "ours is heard through the flood");
+    }
+
+    #[test]
+    fn a_step_that_is_forged_a_thousand_times_is_logged_once_a_second() {
+        let mut quiet = Quiet::default();
+        let start = Instant::now();
+        let step = Event::Step { who: "pc1".into(), what: "DHCP from firmware".into() };
+        let logged = (0..1000).filter(|_| quiet.admit(&step, start).is_some()).count();
+        assert_eq!(logged, 1);
+        assert_eq!(quiet.admit(&step, start + STEP_QUIET), Some(999));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl State {
 
     /// Notes a step of the boot that the machine is in.
     pub(crate) fn step(&self, mac: MacAddr, kind: StepKind, detail: &str) {
-        let text = format!("{}{}{detail}", step_name(&kind), if detail.is_empty() { "" } else { ": " });
+        let text = step_text(&kind, detail);
         if self.boots.lock().record(mac, kind, detail, unix_millis()) {
             self.tell(mac, text);
         }
@@ -89,7 +89,7 @@ impl State {
 
     /// Notes a step of the machine's boot with that epoch.
     pub(crate) fn step_at(&self, mac: MacAddr, epoch: u64, kind: StepKind, detail: &str) {
-        let text = format!("{}{}{detail}", step_name(&kind), if detail.is_empty() { "" } else { ": " });
+        let text = step_text(&kind, detail);
         if self.boots.lock().record_at(mac, epoch, kind, detail, unix_millis()) {
             self.tell(mac, text);
         }
@@ -121,6 +121,12 @@ impl Turns {
     }
 }
 
+/// A step and what is said of it, in one line.
+fn step_text(kind: &StepKind, detail: &str) -> String {
+    let name = step_name(kind);
+    if detail.is_empty() { name } else { format!("{name}: {detail}") }
+}
+
 /// A step in a word or two, for people.
 pub(crate) fn step_name(kind: &StepKind) -> String {
     match kind {
@@ -131,7 +137,7 @@ pub(crate) fn step_name(kind: &StepKind) -> String {
         StepKind::Silence => "not answered".to_owned(),
         StepKind::TftpFile { path, bytes } => format!("TFTP {path}, {bytes} bytes"),
         StepKind::HttpFile { path, bytes } => format!("HTTP {path}, {bytes} bytes"),
-        StepKind::Script => "boot script and fresh disk".to_owned(),
+        StepKind::Script => "boot script".to_owned(),
         StepKind::Login(1) => "log-in 1 to its disk".to_owned(),
         StepKind::Login(number) => format!("log-in {number} to its disk"),
         StepKind::FirstWrite => "first write to its disk".to_owned(),

@@ -190,10 +190,10 @@ fn the_example_files_are_right_and_the_long_one_has_every_key() {
     for line in all.lines() {
         if let Some(name) = line.strip_prefix('[') {
             section = format!("{}.", name.trim_end_matches(']'));
-        } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") {
-            if !key.starts_with(' ') {
-                keys.push(format!("{section}{key}"));
-            }
+        } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ")
+            && !key.starts_with(' ')
+        {
+            keys.push(format!("{section}{key}"));
         }
     }
     for (key, _) in EXAMPLES {
