@@ -246,6 +246,8 @@ impl Overlay {
         };
         match got.map_err(|e| self.failed(ErrorKind::ReadFailed, from, e))? {
             Some(bytes) => {
+                // What was released meanwhile may have read as zeros.
+                self.alive()?;
                 out.push(bytes);
                 Ok(true)
             }
