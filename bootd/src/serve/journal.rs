@@ -262,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_torn_while_running_does_not_take_the_next_one_with_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("leases.journal");
+        let (mut journal, ..) = open(&path);
+        journal.file.write_all(b"{\"set\":{\"addr").unwrap();
+        journal.behind = true;
+        journal.append(&[LeaseChange::Set(lease(2, 100))], Vec::new).unwrap();
+        let (leases, unreadable) = replay(&fs::read(&path).unwrap());
+        assert_eq!((leases.entries(), unreadable), (vec![lease(2, 100)], 1));
+    }
+
+    #[test]
     fn history_is_compacted_while_lines_keep_coming() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("leases.journal");
