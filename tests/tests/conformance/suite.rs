@@ -94,7 +94,8 @@ pub(crate) fn run_suite(from: &Namespace, dir: &Path, initiator: Option<&str>, u
     let mut command = from.command("iscsi-test-cu");
     command.args(["--dataloss", "--allow-sanitize", "-v", "-t", "ALL"]).current_dir(dir);
     if let Some(initiator) = initiator {
-        command.args(["-i", initiator]);
+        // Where a test needs two initiators, both are this one, through two sessions: no other is let in.
+        command.args(["-i", initiator, "-I", initiator]);
     }
     let ran = run(command.arg(url))?;
     let text = ran.text();

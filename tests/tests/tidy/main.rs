@@ -19,9 +19,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("netboot", &["site"]),
     ("menus", &["site"]),
     ("bootd", &["block", "flashcache", "lvm", "iscsi", "site", "netboot", "menus"]),
+    // It puts loads on the parts themselves as well as on the whole.
+    ("bench", &["block", "lvm", "iscsi", "bootd"]),
     // They know bootd by its command line and its wire only.
     ("tests", &[]),
-    ("bench", &[]),
 ];
 
 /// What the packages without I/O may not reach, by whatever way. (`netboot` and `menus` reach SQLite: `site` has the

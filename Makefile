@@ -1,0 +1,43 @@
+# What can be done with a checkout of bootd. `make` alone says so.
+
+CARGO ?= cargo
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+.PHONY: help deps build demo test test-fast lint doc clean
+
+help:
+	@echo "make demo       boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
+	@echo "make test       every test, the virtual machines included (root)"
+	@echo "make test-fast  the tests that need neither root nor other programs"
+	@echo "make build      bootd itself, optimised: $(TARGET)/release/bootd"
+	@echo "make deps       install the Debian packages that demo and test need and that are missing (root)"
+	@echo "make lint       formatting, clippy and the documentation, with every warning an error"
+	@echo "make clean      remove all that was built"
+
+# The list, and what each package is for, is in tests/packages.
+deps:
+	@tests/install-packages
+
+build:
+	$(CARGO) build --release --package bootd
+
+demo: deps
+	$(CARGO) build --release --package bootd --package bootd-tests --bins
+	@BOOTD_BIN=$(TARGET)/release/bootd $(TARGET)/release/bootd-demo
+
+# CI=true: a test that can't run on this machine fails, where it would else say so and pass.
+test: deps
+	$(CARGO) build --package bootd
+	CI=true BOOTD_BIN=$(TARGET)/debug/bootd $(CARGO) test --workspace
+
+test-fast:
+	$(CARGO) test --workspace --exclude bootd-tests
+	$(CARGO) test --package bootd-tests --lib --test tidy
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
+
+clean:
+	$(CARGO) clean
