@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use block::{BlockError, ErrorKind};
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use iscsi::{Connection, Event, IoOutcome, Limits, Wake};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -18,15 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::disk::{self, Attempt};
 use super::jobs::Jobs;
-use super::listen::Place;
+use super::places::Place;
 use super::report::{Fact, Report};
+use super::room::Room;
 use super::table::{Export, Table};
-
-/// Least room for what is read from the socket: several hundred commands.
-const LEAST_ROOM: usize = 16 << 10;
-
-/// Most room. A PDU that is longer gets the room it needs.
-const MOST_ROOM: usize = 256 << 10;
 
 /// How much is made ready for the socket at a time. More would only keep data alive that the socket can't take.
 const SEND_AHEAD: usize = 512 << 10;
@@ -53,7 +48,7 @@ pub(super) async fn serve(
     peer: SocketAddr,
     setting: &Setting,
     entropy: [u8; 32],
-    place: &Place,
+    place: Place,
 ) {
     let notify = Arc::new(Notify::new());
     let wake: Wake = {
@@ -73,6 +68,8 @@ pub(super) async fn serve(
         target: None,
         jobs: Jobs::new(Arc::clone(&setting.permits)),
         place,
+        room: Room::new(),
+        share: setting.limits.bytes_in_flight,
         is_stalled: false,
     };
     let (reader, writer) = stream.split();
@@ -100,18 +97,19 @@ struct Task<'a> {
     export: Option<Arc<Export>>,
     target: Option<String>,
     jobs: Jobs,
-    place: &'a Place,
+    place: Place,
+    room: Room,
+    share: u64,
     /// Whether input was left where it was because it could not be taken.
     is_stalled: bool,
 }
 
 impl Task<'_> {
     async fn run(&mut self, mut reader: ReadHalf<'_>, writer: WriteHalf<'_>, notify: &Notify) {
-        let mut input = BytesMut::new();
-        let mut room = LEAST_ROOM;
         let mut alarm = Alarm::new(self.clock);
         let mut is_there = true;
         loop {
+            self.take_share();
             let progress = self.advance(&writer).unwrap_or_else(|_| {
                 is_there = false;
                 self.connection.handle_disconnect();
@@ -120,24 +118,22 @@ impl Task<'_> {
             if self.connection.is_closed() {
                 return;
             }
-            if matches!(progress, Progress::More) {
-                tokio::task::yield_now().await;
-            }
             let wants_input = is_there && self.connection.wants_input();
             if wants_input && std::mem::take(&mut self.is_stalled) {
-                self.take_input(&mut input);
+                self.take_input();
                 continue;
             }
-            if wants_input && input.capacity() - input.len() < LEAST_ROOM {
-                input.reserve(room.max(self.connection.input_needed().saturating_sub(input.len())));
+            if progress == Progress::More {
+                tokio::task::yield_now().await;
             }
-            alarm.set(self.connection.poll_timeout());
+            alarm.set(earlier(self.connection.poll_timeout(), self.room.poll_timeout()));
+            let needed = self.connection.input_needed();
             tokio::select! {
                 biased;
-                read = reader.read_buf(&mut input), if wants_input => match read {
+                read = read(&mut reader, &mut self.room, needed), if wants_input => match read {
                     Ok(n) if n > 0 => {
-                        room = if n >= room { (room * 2).min(MOST_ROOM) } else { room };
-                        self.take_input(&mut input);
+                        self.room.on_read(n, self.clock.elapsed());
+                        self.take_input();
                     }
                     Ok(_) | Err(_) => {
                         is_there = false;
@@ -149,20 +145,33 @@ impl Task<'_> {
                     self.connection.handle_io(id, outcome);
                 }
                 // What is wrong with the socket, the next write says.
-                _ = writer.writable(), if is_there && matches!(progress, Progress::Blocked) => {}
+                _ = writer.writable(), if is_there && progress == Progress::Blocked => {}
                 () = notify.notified() => self.connection.handle_wake(self.clock.elapsed()),
-                () = alarm.rings() => self.connection.handle_timeout(self.clock.elapsed()),
+                () = alarm.rings() => {
+                    let now = self.clock.elapsed();
+                    self.connection.handle_timeout(now);
+                    self.room.on_timeout(now);
+                }
                 () = self.setting.stop.cancelled(), if is_there => {
                     is_there = false;
                     self.connection.handle_disconnect();
                 }
-                () = std::future::ready(()), if matches!(progress, Progress::More) => {}
+                () = std::future::ready(()), if progress == Progress::More => {}
             }
         }
     }
 
-    fn take_input(&mut self, input: &mut BytesMut) {
-        self.connection.handle_input(input, self.clock.elapsed());
+    /// Keeps to what every connection may have in flight now.
+    fn take_share(&mut self) {
+        let share = self.place.share().min(self.setting.limits.bytes_in_flight);
+        if share != self.share {
+            self.share = share;
+            self.connection.limit_bytes_in_flight(share);
+        }
+    }
+
+    fn take_input(&mut self) {
+        self.connection.handle_input(self.room.input(), self.clock.elapsed());
         self.is_stalled = !self.connection.wants_input();
     }
 
@@ -210,7 +219,7 @@ impl Task<'_> {
                 self.target.clone_from(target);
                 let table = &self.setting.table;
                 self.export = self.connection.target().and_then(|target| table.export_of(target));
-                self.place.logged_in();
+                self.place.on_login();
             }
             let fact = Fact::Session { target: self.target.as_deref(), event };
             self.setting.report.tell(self.peer, fact);
@@ -224,6 +233,18 @@ impl Task<'_> {
             IoOutcome::Failed(error.kind())
         })
     }
+}
+
+/// Reads what is there. Who is idle has no memory for that until something comes.
+async fn read(reader: &mut ReadHalf<'_>, room: &mut Room, needed: usize) -> io::Result<usize> {
+    if room.poll_timeout().is_none() {
+        reader.readable().await?;
+    }
+    reader.read_buf(room.for_reading(needed)).await
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// A timer that is seldom touched: deadlines mostly move away, so it rings too early and is set again then.
@@ -252,7 +273,7 @@ impl Alarm {
 
     async fn rings(&mut self) {
         if self.at.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         self.sleep.as_mut().await;
         self.at = None;

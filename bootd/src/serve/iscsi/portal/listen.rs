@@ -1,13 +1,11 @@
 //! Taking connections, as many as there is room for.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use iscsi::Limits;
-use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -16,15 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Setting};
 use super::jobs::JOBS;
+use super::places::Places;
 use super::report::{Fact, Report};
 use super::table::Table;
-
-/// How many connections may be open. A further one is closed at once.
-pub const MAX_CONNECTIONS: usize = 2048;
-
-/// How many connections of one address may be open without being logged in. A further one is closed at once. A
-/// machine needs one at a time; many may share an address behind a router.
-pub const HALF_OPEN_PER_ADDRESS: usize = 32;
 
 /// How long a peer may be silent before the system asks whether it is there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(20);
@@ -84,7 +76,7 @@ impl Portal {
     }
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
-        let place = match Place::take(&self.places, peer.ip()) {
+        let place = match self.places.take(peer.ip()) {
             Ok(place) => place,
             Err(why) => return self.setting.report.tell(peer, Fact::Refused { why }),
         };
@@ -97,7 +89,7 @@ impl Portal {
         let setting = Arc::clone(&self.setting);
         setting.report.tell(peer, Fact::Connected);
         self.connections.spawn(async move {
-            connection::serve(stream, portal, peer, &setting, entropy, &place).await;
+            connection::serve(stream, portal, peer, &setting, entropy, place).await;
         });
     }
 }
@@ -109,85 +101,4 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
         &TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL),
     )?;
     socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))
-}
-
-/// How many connections there are.
-#[derive(Debug, Default)]
-struct Places(Mutex<Taken>);
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    half_open: HashMap<IpAddr, usize>,
-}
-
-impl Taken {
-    fn end_half_open(&mut self, address: IpAddr) {
-        if let Some(count) = self.half_open.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.half_open.remove(&address);
-            }
-        }
-    }
-}
-
-/// A connection's place, given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-    is_half_open: Mutex<bool>,
-}
-
-impl Place {
-    fn take(places: &Arc<Places>, address: IpAddr) -> Result<Self, &'static str> {
-        let address = address.to_canonical();
-        let mut taken = places.0.lock();
-        if taken.all >= MAX_CONNECTIONS {
-            return Err("too many connections are open");
-        }
-        let half_open = taken.half_open.entry(address).or_default();
-        if *half_open >= HALF_OPEN_PER_ADDRESS {
-            return Err("too many connections of this address are not logged in");
-        }
-        *half_open += 1;
-        taken.all += 1;
-        Ok(Self { places: Arc::clone(places), address, is_half_open: Mutex::new(true) })
-    }
-
-    /// The connection is logged in.
-    pub(super) fn logged_in(&self) {
-        if std::mem::take(&mut *self.is_half_open.lock()) {
-            self.places.0.lock().end_half_open(self.address);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.logged_in();
-        self.places.0.lock().all -= 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn half_open_connections_of_one_address_are_bounded() {
-        let places = Arc::new(Places::default());
-        let here = IpAddr::from([10, 0, 0, 1]);
-        let mut taken: Vec<Place> =
-            (0..HALF_OPEN_PER_ADDRESS).map(|_| Place::take(&places, here).unwrap()).collect();
-        assert!(Place::take(&places, here).is_err());
-        assert!(Place::take(&places, IpAddr::from([10, 0, 0, 2])).is_ok(), "another address has its own");
-        taken[0].logged_in();
-        taken[0].logged_in();
-        taken.push(Place::take(&places, here).unwrap());
-        assert!(Place::take(&places, here).is_err());
-        drop(taken);
-        assert_eq!((places.0.lock().all, places.0.lock().half_open.len()), (0, 0), "all given back");
-    }
 }

@@ -8,10 +8,15 @@ mod connection;
 mod disk;
 mod jobs;
 mod listen;
+mod places;
 mod report;
+mod room;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use jobs::{JOBS, JOBS_PER_CONNECTION};
-pub use listen::{HALF_OPEN_PER_ADDRESS, MAX_CONNECTIONS, Portal};
+pub use listen::Portal;
+pub use places::{BYTES_IN_FLIGHT_IN_ALL, HALF_OPEN_PER_ADDRESS, LEAST_SHARE, MAX_CONNECTIONS};
 pub use report::{Fact, Report};
 pub use table::{Export, Table};
