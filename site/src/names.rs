@@ -22,15 +22,22 @@ impl NameError {
     }
 }
 
+/// A type for names of at most `$max` bytes: `$edge` at both ends, or with `first` only at the beginning, and besides
+/// those `$extra` in between.
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $rule:literal, $example:literal, $extra:pat) => {
+    (
+        $(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $ends:ident $edge:pat, $extra:pat,
+        $rule:literal, $example:literal
+    ) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+        )]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        pub struct $type(std::sync::Arc<str>);
 
         impl $type {
-            /// The longest one, in characters.
+            /// The longest one, in bytes.
             pub const MAX_LEN: usize = $max;
 
             /// The name as text.
@@ -40,56 +47,64 @@ macro_rules! name {
             }
         }
 
-        impl FromStr for $type {
-            type Err = NameError;
+        impl std::str::FromStr for $type {
+            type Err = crate::NameError;
 
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                let inner = |c: char| matches!(c, 'a'..='z' | '0'..='9' | $extra);
-                let edge = |c: char| matches!(c, 'a'..='z' | '0'..='9');
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let edge = |c: char| matches!(c, $edge);
+                let inner = |c: char| matches!(c, $edge | $extra);
                 let good = text.len() <= Self::MAX_LEN
                     && text.chars().all(inner)
                     && text.starts_with(edge)
-                    && text.ends_with(edge);
-                if good { Ok(Self(text.to_owned())) } else { Err(NameError::new($what, text, $rule, $example)) }
+                    && (stringify!($ends) == "first" || text.ends_with(edge));
+                if good { Ok(Self(text.into())) } else { Err(crate::NameError::new($what, text, $rule, $example)) }
             }
         }
 
         impl TryFrom<String> for $type {
-            type Error = NameError;
+            type Error = crate::NameError;
 
-            fn try_from(text: String) -> Result<Self, NameError> {
+            fn try_from(text: String) -> Result<Self, Self::Error> {
                 text.parse()
             }
         }
 
         impl From<$type> for String {
             fn from(name: $type) -> Self {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
     };
 }
 
+pub(crate) use name;
+
 name!(
     /// A client's name: one DNS label, because it is the client's host name too.
-    ClientName, "client name", 63,
-    "1 to 63 of a-z, 0-9 and \"-\", beginning and ending with a letter or digit", "en1018-07", '-'
+    ClientName, "client name", 63, both 'a'..='z' | '0'..='9', '-',
+    "1 to 63 of a-z, 0-9 and \"-\", beginning and ending with a letter or digit", "en1018-07"
 );
 name!(
     /// An image's name. No "_": IQNs forbid it, and the name is part of them.
-    ImageName, "image name", 63,
-    "1 to 63 of a-z, 0-9, \"-\" and \".\", beginning and ending with a letter or digit", "win11-cs.lab2", '-' | '.'
+    ImageName, "image name", 63, both 'a'..='z' | '0'..='9', '-' | '.',
+    "1 to 63 of a-z, 0-9, \"-\" and \".\", beginning and ending with a letter or digit", "win11-cs.lab2"
 );
 name!(
     /// One immutable version of an image.
-    Version, "image version", 64,
-    "1 to 64 of a-z, 0-9, \"-\" and \".\", beginning and ending with a letter or digit", "3f2a9c4d5e6f7081", '-' | '.'
+    Version, "image version", 64, both 'a'..='z' | '0'..='9', '-' | '.',
+    "1 to 64 of a-z, 0-9, \"-\" and \".\", beginning and ending with a letter or digit", "3f2a9c4d5e6f7081"
 );
 
 /// An Ethernet address.

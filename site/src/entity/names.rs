@@ -1,91 +1,33 @@
 //! The names of types, entities, variables and tables. All are part of file names, search expressions and templates,
 //! so their alphabets hold nothing that those would have to quote.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::NameError;
+use crate::names::name;
 
-macro_rules! token {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $max:literal, $first:pat, $inner:pat, $rule:literal, $example:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(Arc<str>);
-
-        impl $type {
-            /// The longest one, in bytes.
-            pub const MAX_LEN: usize = $max;
-
-            /// The name as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = NameError;
-
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                let good = text.len() <= Self::MAX_LEN
-                    && text.bytes().all(|c| matches!(c, $first | $inner))
-                    && text.bytes().next().is_some_and(|c| matches!(c, $first));
-                if good { Ok(Self(text.into())) } else { Err(NameError::new($what, text, $rule, $example)) }
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(name: $type) -> Self {
-                name.as_str().to_owned()
-            }
-        }
-
-        impl Borrow<str> for $type {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-token!(
+name!(
     /// What kind of thing an entity is: `client`, `server`, `image`, or a type that an admin added.
-    TypeName, "type", 32, b'a'..=b'z' | b'A'..=b'Z', b'0'..=b'9' | b'_' | b'-',
+    TypeName, "type", 32, first 'a'..='z' | 'A'..='Z', '0'..='9' | '_' | '-',
     "1 to 32 of letters, digits, \"_\" and \"-\", beginning with a letter", "printer"
 );
-token!(
+name!(
     /// An entity's name, unique within its type. Types narrow it further.
-    EntityName, "entity name", 128, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_', b'.' | b'@' | b'+' | b'-',
+    EntityName, "entity name", 128, first 'a'..='z' | 'A'..='Z' | '0'..='9' | '_', '.' | '@' | '+' | '-',
     "1 to 128 of letters, digits, \"_\", \".\", \"@\", \"+\" and \"-\", beginning with a letter, digit or \"_\"",
     "access.conf"
 );
-token!(
+name!(
     /// A variable's name, unique within its entity. A table's column is a variable too.
-    VariableName, "variable", 64, b'a'..=b'z' | b'A'..=b'Z' | b'_', b'0'..=b'9' | b'.' | b'-',
+    VariableName, "variable", 64, first 'a'..='z' | 'A'..='Z' | '_', '0'..='9' | '.' | '-',
     "1 to 64 of letters, digits, \"_\", \".\" and \"-\", beginning with a letter or \"_\"", "run_level_name"
 );
-token!(
+name!(
     /// A table's name, unique within its type.
-    TableName, "table", 64, b'a'..=b'z' | b'A'..=b'Z' | b'_', b'0'..=b'9' | b'.' | b'-',
+    TableName, "table", 64, first 'a'..='z' | 'A'..='Z' | '_', '0'..='9' | '.' | '-',
     "1 to 64 of letters, digits, \"_\", \".\" and \"-\", beginning with a letter or \"_\"", "fstab"
 );
 
