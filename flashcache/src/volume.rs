@@ -128,10 +128,6 @@ impl CachedVolume {
         self.misses.add(1);
         let chunk = self.cache.admit(self.name(index), self.digest(index), data);
         self.table.put(index, &chunk);
-        if let Ok(range) = self.chunk_range(index) {
-            // It is in our RAM now; the kernel's copy would only take it twice.
-            self.source.forget(range);
-        }
         chunk
     }
 
@@ -167,7 +163,10 @@ impl CachedVolume {
         self.read_ahead(index);
         let mut data = Segments::new();
         self.source.read(range, &mut data)?;
-        Ok(self.admit(index, data.to_bytes()))
+        let chunk = self.admit(index, data.to_bytes());
+        // It is in our RAM now; the kernel's copy would only take it twice. Only here: the kernel may wait.
+        self.source.forget(range);
+        Ok(chunk)
     }
 
     /// Tells the source what comes next, if the chunk before was read a moment ago.
@@ -212,8 +211,16 @@ impl Volume for CachedVolume {
 
     fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
         for part in parts(range) {
-            let chunk = self.chunk(part.index)?;
-            push(&chunk, part, out)?;
+            match self.chunk(part.index) {
+                Ok(chunk) => push(&chunk, part, out)?,
+                // One bad block must not cost the client the good ones beside it.
+                Err(e) if e.kind() == ErrorKind::ReadFailed => {
+                    let base = part.index * CHUNK_LEN as u64;
+                    let wanted = BlockRange::from_bytes(base + part.start as u64, base + part.end as u64);
+                    self.source.read(wanted, out)?;
+                }
+                Err(e) => return Err(e),
+            }
         }
         Ok(())
     }

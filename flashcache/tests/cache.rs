@@ -148,10 +148,11 @@ fn an_error_is_told_to_those_who_asked_and_forgotten() {
     let source = Arc::new(Source { bad: Some(CHUNK_LEN as u64 + 5), ..Source::new(LEN, 1) });
     let volume = CachedVolume::new(&cache(4), Arc::clone(&source) as Arc<dyn Volume>, None);
     for _ in 0..2 {
-        let failed = volume.read(range(130, 1), &mut Segments::new()).unwrap_err();
+        let failed = volume.read(range(128, 1), &mut Segments::new()).unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::ReadFailed);
     }
-    assert_eq!(source.reads.load(SeqCst), 2);
+    assert_eq!(source.reads.load(SeqCst), 4, "each time the chunk, then the block alone");
+    assert_eq!(read(&volume, range(129, 7)), source.bytes[129 * 512..136 * 512], "its neighbours are good");
     assert_eq!(read(&volume, range(0, 128)), source.bytes[..CHUNK_LEN]);
     assert_eq!(read(&volume, range(256, 128)), source.bytes[2 * CHUNK_LEN..3 * CHUNK_LEN]);
 }
