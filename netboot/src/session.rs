@@ -300,13 +300,10 @@ impl Machine {
     fn insert(&mut self, at: usize, boot: Boot) {
         self.boots.insert(at, boot);
         if self.boots.len() > MAX_BOOTS {
-            let running = self.boots.iter().rposition(|boot| boot.scripted);
-            let old = 0..self.boots.len() - 1;
-            let unscripted = old.clone().find(|i| !self.boots[*i].scripted);
-            let oldest = old.clone().find(|i| Some(*i) != running);
-            if let Some(forgotten) = unscripted.or(oldest) {
-                self.boots.remove(forgotten);
-            }
+            // If all that came before have scripts, the one that is running is not the oldest.
+            let earlier = self.boots.len() - 1;
+            let unscripted = self.boots.iter().take(earlier).position(|boot| !boot.scripted);
+            self.boots.remove(unscripted.unwrap_or(0));
         }
     }
 }

@@ -69,14 +69,11 @@ enum State {
     Data,
 }
 
-/// When blocks were last sent again.
+/// When blocks were last sent again, and the last block that had been sent before.
 #[derive(Debug, Clone, Copy)]
 struct WentBack {
     at: Duration,
-    /// The last block that had been sent before.
     highest: u64,
-    /// Whether it was because the client was silent, rather than because it missed something.
-    silence: bool,
 }
 
 /// One file on its way to one client. Blocks are counted from 1 in 64 bits; on the wire they are cut to 16, so that
@@ -206,7 +203,7 @@ impl Transfer {
                 *due = true;
                 self.resent += 1;
             }
-            State::Data => self.send_again(now, true),
+            State::Data => self.send_again(now),
         }
         // Until the caller has sent; it does so at once.
         self.deadline = Some(now + self.rto.wait());
@@ -290,19 +287,15 @@ impl Transfer {
     /// the rest is on its way: sending that again too would go on for ever, so that each block is sent twice.
     fn go_back(&mut self, now: Duration) {
         let needless = self.went_back.is_some_and(|last| {
-            let since = now.saturating_sub(last.at);
-            match last.silence {
-                true => since < self.rto.round_trip() * 2,
-                false => since < self.rto.round_trip() || self.acked == last.highest,
-            }
+            now.saturating_sub(last.at) < self.rto.round_trip() || self.acked == last.highest
         });
         if !needless {
-            self.send_again(now, false);
+            self.send_again(now);
         }
     }
 
-    fn send_again(&mut self, now: Duration, silence: bool) {
-        self.went_back = Some(WentBack { at: now, highest: self.highest, silence });
+    fn send_again(&mut self, now: Duration) {
+        self.went_back = Some(WentBack { at: now, highest: self.highest });
         self.next = self.acked + 1;
     }
 
@@ -322,15 +315,13 @@ impl Transfer {
         let (op, number) = header.split_at_mut(2);
         op.copy_from_slice(&DATA.to_be_bytes());
         number.copy_from_slice(&on_wire(block).to_be_bytes());
-        if block <= self.highest {
+        if block > self.highest {
+            self.highest = block;
+            self.measuring.get_or_insert((block, now));
+        } else {
             self.resent += 1;
             // An answer to a block that was sent twice tells nothing of the round trip (Karn).
-            self.measuring = None;
-        } else {
-            self.highest = block;
-            if block == self.window_end() {
-                self.measuring = Some((block, now));
-            }
+            self.measuring = self.measuring.filter(|(measured, _)| *measured != block);
         }
         self.next += 1;
         self.deadline = Some(now + self.rto.wait());

@@ -104,7 +104,7 @@ fn those_who_may_not_boot_are_told_why() {
 
 #[test]
 fn addresses_that_no_machine_can_have_are_said_so() {
-    for address in [ip(1), ip(0), ip(255), [10, 78, 0, 5].into()] {
+    for address in [ip(1), ip(0), ip(255), [10, 78, 0, 5].into(), ip(254), ip(253)] {
         let own = Client { address: Some(address), ..client("lab02", 2) };
         let plan = plan_with(&firmware(2, Firmware::Bios), vec![own], &settings());
         assert_eq!(plan.address, None);

@@ -342,6 +342,21 @@ fn waits_are_learnt() {
     assert_eq!(transfer.poll_timeout(), Some(now + MS * 10), "the shortest wait");
 }
 
+#[test]
+fn a_round_trip_is_measured_by_what_was_sent_once_and_has_arrived() {
+    let mut transfer = transfer(100 * 512, &[("windowsize", "4")]);
+    packets(&mut transfer, ZERO);
+    transfer.handle(&ack(0), MS * 100);
+    assert_eq!(blocks(&mut transfer, MS * 100), [1, 2, 3, 4]);
+    transfer.handle(&ack(2), MS * 200);
+    assert_eq!(blocks(&mut transfer, MS * 200), [3, 4, 5, 6]);
+    // Twice 100 ms: the mean is 100 ms, its deviation 37.5 ms.
+    assert_eq!(transfer.poll_timeout(), Some(MS * 450));
+    // An answer that was under way before: it tells nothing of 3, which was sent twice, nor of 5.
+    transfer.handle(&ack(3), MS * 201);
+    assert_eq!(transfer.poll_timeout(), Some(MS * 451));
+}
+
 /// A file that is not what it was when the transfer began.
 struct Broken(u64);
 
