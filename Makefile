@@ -3,16 +3,18 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help deps build demo test test-fast lint doc clean
+.PHONY: help deps build demo test test-fast conformance bench lint doc clean
 
 help:
-	@echo "make demo       boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
-	@echo "make test       every test, the virtual machines included (root)"
-	@echo "make test-fast  the tests that need neither root nor other programs"
-	@echo "make build      bootd itself, optimised: $(TARGET)/release/bootd"
-	@echo "make deps       install the Debian packages that demo and test need and that are missing (root)"
-	@echo "make lint       formatting, clippy and the documentation, with every warning an error"
-	@echo "make clean      remove all that was built"
+	@echo "make demo         boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
+	@echo "make test         every test, the virtual machines included (root)"
+	@echo "make test-fast    the tests that need neither root nor other programs"
+	@echo "make conformance  libiscsi's whole suite on bootd and on tgt, both rows (root)"
+	@echo "make bench        bootd beside its peers on this machine: minutes (root)"
+	@echo "make build        bootd itself, optimised: $(TARGET)/release/bootd"
+	@echo "make deps         install the Debian packages that demo and test need and that are missing (root)"
+	@echo "make lint         formatting, clippy and the documentation, with every warning an error"
+	@echo "make clean        remove all that was built"
 
 # The list, and what each package is for, is in tests/packages.
 deps:
@@ -33,6 +35,15 @@ test: deps
 test-fast:
 	$(CARGO) test --workspace --exclude bootd-tests
 	$(CARGO) test --package bootd-tests --lib --test tidy
+
+conformance: deps
+	$(CARGO) build --package bootd
+	CI=true BOOTD_BIN=$(TARGET)/debug/bootd $(CARGO) test --package bootd-tests --test conformance -- --nocapture
+
+bench: deps
+	$(CARGO) build --release --package bootd-bench
+	$(TARGET)/release/bench attach
+	$(TARGET)/release/bench iscsi
 
 lint:
 	$(CARGO) fmt --all --check
