@@ -67,7 +67,7 @@ fn demonstrate() -> Result {
     say("since power on:");
     let mut client = VirtualClient::start(&lab, CLIENT, MAC, Firmware::BiosIpxe)?;
     let booted = follow(&daemon, &mut client);
-    if booted.is_err() {
+    if booted.is_err() && !interrupted() {
         eprintln!("the client's console:\n{}\nthe daemon's log:\n{}", client.console().tail(), daemon.log());
     }
     let wrote = booted?;
