@@ -16,6 +16,9 @@ const IPXE_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
+/// What UEFI tries before HTTP over IPv4 unless it is told not to, a minute each.
+const OTHER_WAYS: &[&str] = &["IPv4PXESupport", "IPv6PXESupport", "IPv6Support"];
+
 /// What the card's ROM does in [`Firmware::BiosPxe`]: it denies that it is iPXE, as far as it can.
 const PLAIN_PXE: &str = "#!ipxe\nset user-class plainpxe\nautoboot\n";
 
@@ -28,7 +31,9 @@ pub enum Firmware {
     /// itself out as another: what it fetches by TFTP, it runs on top of its PXE interface.
     BiosPxe,
     /// UEFI x64 with its own PXE, and no ROM on the card.
-    Uefi,
+    UefiPxe,
+    /// The same with its own HTTP boot instead.
+    UefiHttp,
 }
 
 /// A machine that is switched on. Dropping it pulls the plug.
@@ -64,13 +69,18 @@ impl VirtualClient {
                 command.args(["-device", &format!("{card},romfile="), "-kernel", IPXE_KERNEL]);
                 command.arg("-initrd").arg(&script);
             }
-            Firmware::Uefi => {
+            Firmware::UefiPxe | Firmware::UefiHttp => {
                 let variables = lab.dir().join(format!("{name}.vars"));
                 fs::copy(OVMF_VARS, &variables).context(OVMF_VARS)?;
                 let flash = "if=pflash,format=raw";
                 command.args(["-machine", "q35", "-device", &format!("{card},bootindex=0,romfile=")]);
                 command.args(["-drive", &format!("{flash},readonly=on,file={OVMF_CODE}")]);
                 command.args(["-drive", &format!("{flash},file={}", variables.display())]);
+                if firmware == Firmware::UefiHttp {
+                    for way in OTHER_WAYS {
+                        command.args(["-fw_cfg", &format!("name=opt/org.tianocore/{way},string=n")]);
+                    }
+                }
             }
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());

@@ -110,7 +110,7 @@ fn two_bios_clients_at_once_from_a_rom_with_ipxe_and_one_without() -> Result {
 #[test]
 fn a_uefi_client_keeps_at_hand_over_what_its_boot_loader_wrote() -> Result {
     let Some(site) = Site::new(1)? else { return Ok(()) };
-    let mut client = site.switch_on("uefi", "52:54:00:77:01:03", Firmware::Uefi)?;
+    let mut client = site.switch_on("uefi", "52:54:00:77:01:03", Firmware::UefiPxe)?;
 
     // GRUB writes to the disk through the firmware and iPXE's session. Linux, which logs in anew, finds it.
     client.expect("bootd-test: loader grub")?;
@@ -125,5 +125,16 @@ fn a_uefi_client_keeps_at_hand_over_what_its_boot_loader_wrote() -> Result {
 
     client.console().type_line("poweroff")?;
     client.wait_off()?;
+    site.disk.check_untouched()
+}
+
+#[test]
+fn a_uefi_client_boots_by_http_alone() -> Result {
+    let Some(site) = Site::new(1)? else { return Ok(()) };
+    let mut client = site.switch_on("http", "52:54:00:77:01:04", Firmware::UefiHttp)?;
+    site.expect_pristine(&mut client)?;
+    site.check_steps("http", &["HTTP snponly.efi", "boot script", "log-in 1", "log-in 2"])?;
+    let steps = site.daemon.steps("http")?;
+    ensure!(!steps.iter().any(|step| step.what.contains("TFTP")), "it was to use HTTP alone: {steps:#?}");
     site.disk.check_untouched()
 }
