@@ -381,3 +381,24 @@ fn serves(state: &State) -> Vec<String> {
     lines.push(format!("commands on {}", config.socket().display()));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_ends_by_itself_is_an_error_whatever_it_says() {
+        let ended = |result| early_end(Ok(("http", result))).to_string();
+        assert!(ended(Ok(())).contains("http broke down"));
+        assert_eq!(ended(Err(AppError::Interface("eth1 is gone".into()))), "eth1 is gone");
+    }
+
+    #[tokio::test]
+    async fn an_interface_that_is_gone_ends_the_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        // The state serves eth1 at 10.0.0.1, which this machine has not, or not with that number.
+        let (state, _store, _told) = crate::testing::state(directory.path());
+        let error = watch(&state, CancellationToken::new()).await.unwrap_err().to_string();
+        assert!(error.contains("eth1") && error.contains("start bootd again"), "{error}");
+    }
+}

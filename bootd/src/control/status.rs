@@ -7,6 +7,7 @@ use axum::extract::{Query, State as Extract};
 use netboot::Boot;
 use serde::Deserialize;
 use site::Client;
+use tokio::task::spawn_blocking;
 
 use super::answer::Wrong;
 use super::api::{BootStatus, BootStep, ClientStatus, DiskState, ServerStatus, Status};
@@ -28,7 +29,11 @@ pub(super) async fn status(
         Some(name) => vec![clients::find(state, &name.parse()?)?],
         None => site.clients().into_iter().map(|client| Client::clone(client)).collect(),
     };
-    let disks = state.engine.status();
+    // Asks the file system of each overlay.
+    let (disks, caches) = {
+        let engine = Arc::clone(&state.engine);
+        spawn_blocking(move || (engine.status(), engine.cache())).await?
+    };
     let disk_of = |client: &Client| {
         let disk = disks.iter().find(|disk| disk.request.client == client.name.as_str())?;
         Some(DiskState {
@@ -60,7 +65,7 @@ pub(super) async fn status(
             counters: state.counters.all(),
         },
         clients,
-        caches: state.engine.cache(),
+        caches,
         events: control.recent.all(),
     }))
 }
