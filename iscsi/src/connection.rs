@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::event::{EndReason, Event, LoginStatus};
 use crate::io::{Io, IoId, IoOutcome};
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_LOGIN_DATA};
 use crate::link::{Link, Window};
 use crate::login::{Agreed, Login, Refusal, Reply, Stage};
 use crate::output::Output;
@@ -90,7 +90,11 @@ impl Connection {
     /// and is shared.
     pub fn handle_input(&mut self, input: &mut BytesMut, now: Duration) {
         while self.wants_input() {
-            match next_frame(input, self.link.digests, self.limits.max_recv_data_segment_length as usize) {
+            let max_data = match self.phase {
+                Phase::Full(_) => self.limits.max_recv_data_segment_length,
+                Phase::Login { .. } | Phase::Entering { .. } | Phase::Closed => MAX_LOGIN_DATA,
+            };
+            match next_frame(input, self.link.digests, max_data as usize) {
                 Ok(Ok(frame)) => self.handle_frame(frame, now),
                 Ok(Err(needed)) => {
                     self.needed = needed;

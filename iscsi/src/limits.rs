@@ -25,6 +25,10 @@ pub const COMMAND_WINDOW: u32 = 128;
 /// rejected with reason 0x06.
 pub const IMMEDIATE_COMMANDS: u32 = 16;
 
+/// Longest data segment of a login request, as RFC 7143 13.12 has it before anything is agreed on. A longer one
+/// ends the connection.
+pub const MAX_LOGIN_DATA: u32 = 8192;
+
 /// Longest text of one login or text negotiation, over all its PDUs. More ends the login, or is rejected.
 pub const MAX_TEXT: usize = 64 << 10;
 

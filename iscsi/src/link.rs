@@ -26,8 +26,8 @@ pub(crate) enum Received {
     InOrder,
     /// It is outside the window, or came before: RFC 7143 has it dropped without a word.
     Outside,
-    /// Commands before it are missing. On one connection they can't come any more.
-    Gap,
+    /// Commands before it are missing.
+    Early,
 }
 
 impl Window {
@@ -54,7 +54,7 @@ impl Window {
             return Received::Outside;
         }
         if number != self.expected {
-            return Received::Gap;
+            return Received::Early;
         }
         self.advance();
         Received::InOrder
@@ -139,7 +139,7 @@ mod tests {
         window.close();
         assert_eq!(window.max(), CmdSn(1));
         window.close();
-        assert_eq!(window.receive(CmdSn(2)), Received::Gap);
+        assert_eq!(window.receive(CmdSn(2)), Received::Early);
     }
 
     #[test]

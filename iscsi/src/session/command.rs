@@ -221,8 +221,8 @@ impl Session {
     /// Ends a command that the transport itself finds fault with.
     pub(super) fn fail(&mut self, link: &mut Link, slot: Slot, condition: Condition) {
         let Some(open) = self.tasks.get_mut(slot) else { return };
-        if open.flight.is_some() {
-            // It is past the point where its data matters.
+        if open.flight.is_some() || open.outgoing.is_some() {
+            // It is past the point where data from the initiator matters.
             return;
         }
         let completion = Completion {
@@ -250,7 +250,9 @@ impl Session {
     /// Forgets a command; its place in the window is free.
     pub(super) fn release(&mut self, link: &mut Link, slot: Slot) -> Option<Open> {
         let open = self.tasks.remove(slot)?;
-        if open.has_started && open.attribute == Attribute::Ordered {
+        if !open.has_started {
+            self.deferred.retain(|it| *it != slot);
+        } else if open.attribute == Attribute::Ordered {
             self.ordered_open -= 1;
         }
         self.held = self.held.saturating_sub(open.held);

@@ -99,7 +99,9 @@ impl Session {
         if self.answers_pings && matches!(why, EndReason::TargetRemoved | EndReason::ColdReset) {
             let numbers = link.status_numbers();
             link.send(AsyncMessage.encode(&numbers), Segments::new());
-        } else {
+        }
+        if matches!(why, EndReason::Reinstated | EndReason::PingTimeout) {
+            // Nobody is there to read it.
             link.output.clear();
         }
         link.events.push_back(Event::Ended { why });

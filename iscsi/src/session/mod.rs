@@ -4,6 +4,7 @@ mod command;
 mod control;
 mod data_in;
 mod data_out;
+mod order;
 mod tasks;
 mod text;
 mod tmf;
@@ -13,18 +14,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use control::Closing;
+use order::{Early, Turn};
 use tasks::{Slot, Tasks};
 use text::Exchange;
 
 use crate::event::EndReason;
 use crate::io::{Io, IoId};
 use crate::limits::Limits;
-use crate::link::{Link, Received};
+use crate::link::Link;
 use crate::params::Params;
-use crate::pdu::{Frame, NO_TAG, RejectReason, Request, TaskManagementResponse};
-use crate::serial::CmdSn;
+use crate::pdu::{Frame, RejectReason, Request, TaskManagementResponse};
 use crate::target::{Directory, Membership, Target};
 
 /// A session, which has this one connection.
@@ -37,6 +37,8 @@ pub(crate) struct Session {
     /// The target; `None` in a discovery session.
     disk: Option<Membership>,
 
+    /// PDUs that came before their turn.
+    early: VecDeque<Early>,
     tasks: Tasks,
     immediate_open: u32,
     /// Ordered commands that have begun.
@@ -86,6 +88,7 @@ impl Session {
             cid,
             portal,
             disk,
+            early: VecDeque::new(),
             tasks: Tasks::default(),
             immediate_open: 0,
             ordered_open: 0,
@@ -107,35 +110,39 @@ impl Session {
         }
     }
 
-    /// Takes one PDU. Most of what can be wrong with it is answered; an error can't be.
+    /// Takes one PDU, and those that waited for it. Most of what can be wrong is answered; an error can't be.
     pub(crate) fn handle(
         &mut self,
         link: &mut Link,
         frame: Frame,
         directory: &dyn Directory,
     ) -> Result<(), EndReason> {
+        self.handle_one(link, frame, directory)?;
+        while self.closing.is_none()
+            && let Some(frame) = self.next_in_turn(link)
+        {
+            self.handle_one(link, frame, directory)?;
+        }
+        Ok(())
+    }
+
+    fn handle_one(
+        &mut self,
+        link: &mut Link,
+        frame: Frame,
+        directory: &dyn Directory,
+    ) -> Result<(), EndReason> {
         let request = Request::parse(&frame.bhs, &frame.ahs);
-        let Frame { bhs, data, data_intact, .. } = frame;
-        if let Request::DataOut(pdu) = &request {
-            if !data_intact {
-                self.reject(link, &bhs, RejectReason::DataDigestError);
+        if !frame.data_intact {
+            self.reject(link, &frame.bhs, RejectReason::DataDigestError);
+            if !matches!(request, Request::DataOut(_)) {
+                // Its number is lost with it, and at error recovery level 0 nobody brings it back.
+                return Err(EndReason::ProtocolError("data digest error".into()));
             }
-            if self.disk.is_none() {
-                self.reject(link, &bhs, RejectReason::ProtocolError);
-            } else {
-                self.handle_data_out(link, pdu, data, data_intact);
-            }
-            return Ok(());
         }
-        if !data_intact {
-            // Its number is lost with it, and at error recovery level 0 nobody brings it back.
-            self.reject(link, &bhs, RejectReason::DataDigestError);
-            return Err(EndReason::ProtocolError("data digest error".into()));
-        }
-        if !self.is_in_turn(link, &request)? {
-            return Ok(());
-        }
-        match self.dispatch(link, &request, data, directory) {
+        let Turn::Now(frame) = self.turn(link, &request, frame)? else { return Ok(()) };
+        let bhs = frame.bhs;
+        match self.dispatch(link, &request, frame, directory) {
             Ok(()) => Ok(()),
             Err(Fault::Reject(reason)) => {
                 self.reject(link, &bhs, reason);
@@ -149,15 +156,17 @@ impl Session {
         &mut self,
         link: &mut Link,
         request: &Request,
-        data: Bytes,
+        frame: Frame,
         directory: &dyn Directory,
     ) -> Result<(), Fault> {
+        let Frame { data, data_intact, .. } = frame;
         let is_discovery = self.disk.is_none();
         match request {
-            Request::Command(_) | Request::TaskManagement(_) if is_discovery => {
+            Request::Command(_) | Request::TaskManagement(_) | Request::DataOut(_) if is_discovery => {
                 return Err(Fault::Reject(RejectReason::ProtocolError));
             }
             Request::Command(pdu) => self.handle_command(link, pdu, data)?,
+            Request::DataOut(pdu) => self.handle_data_out(link, pdu, data, data_intact),
             Request::TaskManagement(pdu) => self.handle_task_management(link, pdu)?,
             Request::NopOut(pdu) => self.handle_nop_out(link, pdu, data),
             Request::Text(pdu) => self.handle_text(link, pdu, &data, directory)?,
@@ -166,33 +175,9 @@ impl Session {
             Request::Login(_) => {
                 return Err(Fault::End(EndReason::ProtocolError("login in the full feature phase".into())));
             }
-            Request::DataOut(_) | Request::Unknown => {
-                return Err(Fault::Reject(RejectReason::CommandNotSupported));
-            }
+            Request::Unknown => return Err(Fault::Reject(RejectReason::CommandNotSupported)),
         }
         Ok(())
-    }
-
-    /// Whether the request's CmdSN is the next. Immediate requests are always in turn.
-    fn is_in_turn(&self, link: &mut Link, request: &Request) -> Result<bool, EndReason> {
-        let numbered: Option<(bool, CmdSn)> = match request {
-            Request::Command(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
-            Request::TaskManagement(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
-            Request::NopOut(pdu) => Some((pdu.immediate || pdu.itt == NO_TAG, pdu.cmd_sn)),
-            Request::Text(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
-            Request::Logout(pdu) => Some((pdu.immediate, pdu.cmd_sn)),
-            Request::DataOut(_) | Request::Login(_) | Request::Snack | Request::Unknown => None,
-        };
-        match numbered {
-            Some((false, number)) => match link.window.receive(number) {
-                Received::InOrder => Ok(true),
-                Received::Outside => Ok(false),
-                Received::Gap => {
-                    Err(EndReason::ProtocolError(format!("commands before {} are missing", number.0)))
-                }
-            },
-            Some((true, _)) | None => Ok(true),
-        }
     }
 
     /// What must be done whenever anything happened: orders followed, R2Ts that had to wait sent.

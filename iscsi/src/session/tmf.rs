@@ -106,7 +106,6 @@ impl Session {
     fn abort(&mut self, link: &mut Link, slot: Slot) {
         self.ready.retain(|it| *it != slot);
         self.waiting_for_r2t.retain(|it| *it != slot);
-        self.deferred.retain(|it| *it != slot);
         let Some(open) = self.tasks.get_mut(slot) else { return };
         match open.flight {
             Some(flight) if flight.handed_out => {

@@ -134,10 +134,18 @@ fn text_may_be_cut_anywhere() {
 fn text_and_requests_are_bounded() {
     let target = open_target();
     let mut pair = Pair::new(&[&target]);
-    let request = pair.login(0x44).with_data(vec![b'x'; 40 << 10]);
+    let request = pair.login(0x44).with_data(vec![b'x'; 8192]);
+    for _ in 0..8 {
+        pair.send(&request);
+        assert_eq!(pair.receive().login_status(), 0);
+    }
+    assert_eq!(refused(&mut pair, &request), 0x0200, "more than 64 KiB of text");
+
+    let mut pair = Pair::new(&[&target]);
+    let request = pair.login(0x44).with_data(vec![b'x'; 8193]);
     pair.send(&request);
-    assert_eq!(pair.receive().login_status(), 0);
-    assert_eq!(refused(&mut pair, &request), 0x0200, "80 KiB of text");
+    pair.expect_silence();
+    assert!(pair.connection.is_closed(), "longer than anything before an agreement");
 
     let mut pair = Pair::new(&[&target]);
     let request = pair.login(0x44);

@@ -21,15 +21,55 @@ fn what_lies_outside_the_window_is_dropped_without_a_word() {
 }
 
 #[test]
-fn a_missing_command_can_not_come_any_more() {
+fn commands_are_taken_in_their_order() {
+    let target = open_target();
+    let mut pair = Pair::logged_in(&[&target]);
+    let first = pair.scsi(&write10(0, 1), WRITE, 512).with_data(vec![1; 512]);
+    let mut second = pair.scsi(&write10(0, 2), WRITE, 1024).with_data(vec![2; 512]);
+    second.bhs[1] &= 0x7f;
+    let rest = Pdu::new(0x05, 0x80, second.itt()).with(20, NO_TAG).with(40, 512).with_data(vec![2; 512]);
+    let third = Pdu::new(0x00, 0x80, 99).with(20, NO_TAG).with(24, pair.cmd_sn);
+    for pdu in [&third, &second, &second, &rest] {
+        pair.send(pdu);
+        pair.expect_silence();
+    }
+    pair.send(&first);
+    let answers: Vec<(u8, u32)> = pair.receive_all().iter().map(|pdu| (pdu.bhs[3], pdu.itt())).collect();
+    // The ping overtakes what waits for the disk, but not before all were taken.
+    assert_eq!(answers, [(0, 99), (0, first.itt()), (0, second.itt())]);
+    assert!(pair.disk[..1024].iter().all(|byte| *byte == 2));
+}
+
+#[test]
+fn not_everything_that_comes_early_is_kept() {
     let target = open_target();
     let mut pair = Pair::logged_in(&[&target]);
     pair.cmd_sn += 1;
+    for _ in 0..64 {
+        let command = pair.scsi(&[0], 0, 0);
+        pair.send(&command);
+    }
+    pair.expect_alive();
     let command = pair.scsi(&[0], 0, 0);
     pair.send(&command);
     pair.expect_silence();
     assert!(pair.connection.is_closed());
     assert!(matches!(pair.events.last(), Some(Event::Ended { why: EndReason::ProtocolError(_) })));
+}
+
+#[test]
+fn a_missing_command_that_is_aborted_is_missed_no_longer() {
+    let target = open_target();
+    let mut pair = Pair::logged_in(&[&target]);
+    let missing = pair.scsi(&[0], 0, 0);
+    let command = pair.scsi(&[0], 0, 0);
+    pair.send(&command);
+    pair.expect_silence();
+    let abort =
+        Pdu::new(0x42, 0x81, 50).with(20, missing.itt()).with(24, pair.cmd_sn).with(32, missing.word(24));
+    pair.send(&abort);
+    let answers: Vec<(u8, u32)> = pair.receive_all().iter().map(|pdu| (pdu.opcode(), pdu.itt())).collect();
+    assert_eq!(answers, [(0x22, 50), (0x21, command.itt())]);
 }
 
 #[test]

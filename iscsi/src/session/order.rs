@@ -1,0 +1,88 @@
+//! The order of commands: requests are taken in the order of their CmdSN, whatever order they come in (RFC 7143
+//! 4.2.2.1). On one connection they come in order but for initiators that number on one thread and send on another.
+
+use super::Session;
+use crate::event::EndReason;
+use crate::link::{Link, Received};
+use crate::pdu::{Frame, NO_TAG, Request};
+use crate::serial::CmdSn;
+
+/// How many PDUs are kept that came before their turn. One more ends the connection.
+const MAX_EARLY: usize = 64;
+
+/// What came before its turn: a request, or data for one.
+#[derive(Debug)]
+pub(super) struct Early {
+    number: CmdSn,
+    itt: u32,
+    frame: Frame,
+}
+
+/// What is to be done with a request that came.
+pub(super) enum Turn {
+    /// It is its turn.
+    Now(Frame),
+    /// Not yet, or never.
+    NotNow,
+}
+
+impl Session {
+    /// Whether it is the request's turn. Immediate requests, and what has no CmdSN, are always in turn.
+    pub(super) fn turn(
+        &mut self,
+        link: &mut Link,
+        request: &Request,
+        frame: Frame,
+    ) -> Result<Turn, EndReason> {
+        let Some((number, itt)) = number_of(request) else {
+            return self.turn_of_data(request, frame);
+        };
+        match link.window.receive(number) {
+            Received::InOrder => Ok(Turn::Now(frame)),
+            Received::Outside => Ok(Turn::NotNow),
+            Received::Early if self.early.iter().any(|early| early.number == number) => Ok(Turn::NotNow),
+            Received::Early => self.keep(Early { number, itt, frame }),
+        }
+    }
+
+    /// Data follows its command, also into waiting.
+    fn turn_of_data(&mut self, request: &Request, frame: Frame) -> Result<Turn, EndReason> {
+        let Request::DataOut(pdu) = request else { return Ok(Turn::Now(frame)) };
+        match self.early.iter().find(|early| early.itt == pdu.itt).map(|early| early.number) {
+            Some(number) if self.tasks.find(pdu.itt).is_none() => {
+                self.keep(Early { number, itt: pdu.itt, frame })
+            }
+            _ => Ok(Turn::Now(frame)),
+        }
+    }
+
+    fn keep(&mut self, early: Early) -> Result<Turn, EndReason> {
+        if self.early.len() >= MAX_EARLY {
+            return Err(EndReason::ProtocolError(format!("commands before {} are missing", early.number.0)));
+        }
+        self.early.push_back(early);
+        Ok(Turn::NotNow)
+    }
+
+    /// The next PDU whose turn has come meanwhile.
+    pub(super) fn next_in_turn(&mut self, link: &Link) -> Option<Frame> {
+        // A command has its turn when it is the next; its data when the command has had it.
+        let expected = link.window.expected();
+        let has_turn = |early: &Early| early.number == expected || early.number.since(expected).is_none();
+        let at = self.early.iter().position(has_turn)?;
+        self.early.remove(at).map(|early| early.frame)
+    }
+}
+
+/// CmdSN and task tag of a request that has its place in the order.
+fn number_of(request: &Request) -> Option<(CmdSn, u32)> {
+    let (immediate, number, itt) = match request {
+        Request::Command(pdu) => (pdu.immediate, pdu.cmd_sn, pdu.itt),
+        Request::TaskManagement(pdu) => (pdu.immediate, pdu.cmd_sn, pdu.itt),
+        Request::NopOut(pdu) => (pdu.immediate || pdu.itt == NO_TAG, pdu.cmd_sn, pdu.itt),
+        Request::Text(pdu) => (pdu.immediate, pdu.cmd_sn, pdu.itt),
+        Request::Logout(pdu) => (pdu.immediate, pdu.cmd_sn, pdu.itt),
+        Request::DataOut(_) | Request::Login(_) | Request::Snack | Request::Unknown => return None,
+    };
+    (!immediate).then_some((number, itt))
+}
