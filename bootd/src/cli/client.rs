@@ -6,7 +6,7 @@ use site::{Client, ClientChange};
 use super::args::{Changes, ClientCommand, Common, OrNone};
 use super::daemon::{Daemon, NOTHING};
 use super::table::{facts, table};
-use super::{Failure, or_dash, print, show};
+use super::{Failure, NO_CLIENTS, or_dash, print, show};
 use crate::config::show_size;
 use crate::control::api::Edit;
 
@@ -77,7 +77,7 @@ fn change(set: Changes) -> ClientChange {
 
 fn list(clients: &[Client]) -> String {
     if clients.is_empty() {
-        return "no clients yet; add one with: bootd client add NAME --mac MAC --image IMAGE\n".to_owned();
+        return NO_CLIENTS.to_owned();
     }
     let row = |client: &Client| {
         [

@@ -23,6 +23,9 @@ mod when;
 
 use args::{Cli, Command};
 
+/// What is printed where clients would be listed and there are none.
+const NO_CLIENTS: &str = "no clients yet; add one with: bootd client add NAME --mac MAC --image IMAGE\n";
+
 /// Runs what the command line asks for. The exit code is 0 when it is done, 1 when it failed; wrong usage never
 /// comes back: it ends the process with 2.
 #[must_use]

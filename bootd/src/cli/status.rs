@@ -9,7 +9,7 @@ use super::args;
 use super::daemon::Daemon;
 use super::table::{facts, table};
 use super::when::{moment, seconds};
-use super::{Failure, or_dash, print, show};
+use super::{Failure, NO_CLIENTS, or_dash, print, show};
 use crate::config::show_size;
 use crate::control::api::{ClientStatus, Status};
 
@@ -104,8 +104,12 @@ fn describe(status: &Status, one: bool) -> String {
         ]
     };
     out.push('\n');
-    let rows: Vec<_> = status.clients.iter().map(row).collect();
-    out.push_str(&table(["CLIENT", "ADDRESS", "LAST BOOT", "LAST STEP", "IMAGE", "WRITTEN"], &rows));
+    if status.clients.is_empty() {
+        out.push_str(NO_CLIENTS);
+    } else {
+        let rows: Vec<_> = status.clients.iter().map(row).collect();
+        out.push_str(&table(["CLIENT", "ADDRESS", "LAST BOOT", "LAST STEP", "IMAGE", "WRITTEN"], &rows));
+    }
     if !status.caches.is_empty() {
         let rows: Vec<_> = status
             .caches
@@ -214,6 +218,8 @@ mod tests {
     fn tables_name_every_client() {
         let all = describe(&status("a", 2), false);
         assert!(all.contains("pc1") && all.contains("step 1 after 1.500 s"), "{all}");
+        let none = describe(&Status { clients: vec![], ..status("a", 2) }, false);
+        assert!(none.contains("bootd client add") && !none.contains("LAST BOOT"), "{none}");
         let one = describe(&status("a", 2), true);
         assert!(one.contains("epoch a") && one.contains("1.500 s  step 1"), "{one}");
     }
