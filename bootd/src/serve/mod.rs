@@ -9,6 +9,9 @@
 use std::io;
 use std::net::SocketAddrV4;
 
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
 pub(crate) mod dhcp;
 pub(crate) mod files;
 pub(crate) mod http;
@@ -49,6 +52,31 @@ impl ServiceError {
     }
 }
 
+/// Lets the tasks of a `service`, one for each link, run until `stop`.
+///
+/// # Errors
+/// When one of them breaks down before: its link would be served no more, and nobody would know.
+async fn run_until(
+    service: &'static str,
+    mut links: JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<(), ServiceError> {
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        Some(ended) = links.join_next() => Some(ended),
+    };
+    links.shutdown().await;
+    match ended {
+        None => Ok(()),
+        Some(ended) => {
+            let source = ended.map_or_else(io::Error::other, |()| io::Error::other("it ended by itself"));
+            Err(ServiceError::new(service, "the task of an interface broke down", source)
+                .remedy("this is a bug in bootd"))
+        }
+    }
+}
+
 /// The error of a `service` that can't listen on `address`; `key` is the setting that avoids it.
 fn listen_error(service: &'static str, address: SocketAddrV4, key: &str, source: io::Error) -> ServiceError {
     let remedy = match source.kind() {
@@ -67,3 +95,23 @@ fn listen_error(service: &'static str, address: SocketAddrV4, key: &str, source:
 
 /// What to do when the system does not let us.
 const NEEDS_CAPABILITIES: &str = "run bootd as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_whose_task_breaks_down_ends_its_service() {
+        let stop = CancellationToken::new();
+        let mut links = JoinSet::new();
+        links.spawn(std::future::pending());
+        links.spawn(async { panic!("a bug") });
+        let error = run_until("dhcp", links, &stop).await.unwrap_err().to_string();
+        assert!(error.contains("dhcp") && error.contains("a bug"), "{error}");
+
+        let mut links = JoinSet::new();
+        links.spawn(std::future::pending());
+        stop.cancel();
+        run_until("dhcp", links, &stop).await.unwrap();
+    }
+}

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{NEEDS_CAPABILITIES, ServiceError};
+use super::{NEEDS_CAPABILITIES, ServiceError, run_until};
 use crate::events::Event;
 use crate::state::{Link, State};
 use crate::sys::{HOP_LIMIT, RouterSocket, Solicitation, WatchedRouterSocket};
@@ -75,9 +75,7 @@ impl RouterAdvertiser {
             let socket = socket.watch().map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
             links.spawn(advertise(socket, Arc::clone(&state)));
         }
-        stop.cancelled().await;
-        links.shutdown().await;
-        Ok(())
+        run_until(SERVICE, links, &stop).await
     }
 }
 

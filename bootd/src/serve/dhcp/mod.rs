@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::events::Event;
 use crate::serve::journal::Journal;
 use crate::serve::limit::Allowance;
-use crate::serve::{NEEDS_CAPABILITIES, ServiceError, listen_error};
+use crate::serve::{NEEDS_CAPABILITIES, ServiceError, listen_error, run_until};
 use crate::state::{Link, State, unix_seconds};
 use crate::sys::{PacketSender, PktinfoSocket, WatchedPktinfoSocket};
 
@@ -85,10 +85,8 @@ impl Dhcp {
             let socket = socket.watch().map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
             links.spawn(Server { shared: Arc::clone(&shared), link: index, socket, sender }.serve());
         }
-        stop.cancelled().await;
         // Between two packets nothing is half done: handling one never waits.
-        links.shutdown().await;
-        Ok(())
+        run_until(SERVICE, links, &stop).await
     }
 }
 

@@ -32,7 +32,7 @@ use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
 use super::script::Which;
 use super::visitor::{Denied, Granted, admit, tell_missing};
-use super::{ServiceError, listen_error, script};
+use super::{ServiceError, listen_error, run_until, script};
 use crate::events::Event;
 use crate::state::{Link, State};
 
@@ -92,11 +92,10 @@ impl Tftp {
                 .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
             links.spawn(serve(Arc::clone(&shared), index, socket));
         }
-        stop.cancelled().await;
-        links.shutdown().await;
+        let ran = run_until(SERVICE, links, &stop).await;
         shared.transfers.close();
         let _ = timeout(DRAIN, shared.transfers.wait()).await;
-        Ok(())
+        ran
     }
 }
 
