@@ -249,10 +249,20 @@ pub(crate) fn overlay_limit(config: &Config, client: &Client) -> Bytes {
 }
 
 /// Opens the targets of the disks that the engine took over from an earlier process, and says which clients' boots
-/// go on. A disk whose note makes no sense stays closed until its client boots again.
+/// go on. A disk whose client was removed is removed, too: nobody would ever reset it. A disk whose note makes no
+/// sense stays closed until its client boots again.
 pub(crate) fn adopt(state: &State, disks: Vec<Disk>) -> usize {
     let mut adopted = 0;
+    let site = state.site.load_full();
     for disk in disks {
+        let DiskRequest { client, epoch, .. } = &disk.request;
+        if !client.parse().is_ok_and(|name| site.client(&name).is_some()) {
+            if let Err(e) = state.engine.detach(client, *epoch) {
+                let what = format!("the disk of {client}, which is no client any more, is still there: {e}");
+                state.events.emit(Event::Trouble { service: "boot", what });
+            }
+            continue;
+        }
         match serde_json::from_str::<Login>(&disk.request.note) {
             Ok(login) => {
                 state.boots.lock().adopt(login.mac, login.epoch, unix_millis());
@@ -364,6 +374,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::testing;
 
     #[test]
     fn secrets_are_letters_and_digits_and_never_the_same() {
@@ -374,6 +385,18 @@ mod tests {
         assert!(
             secrets.iter().all(|s| s.len() == SECRET_LEN && s.chars().all(|c| c.is_ascii_alphanumeric()))
         );
+    }
+
+    #[tokio::test]
+    async fn disks_of_removed_clients_are_not_adopted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, _store, _told) = testing::state(directory.path());
+        state.site.store(Arc::new(testing::site(directory.path())));
+        script(&state, &state.links[0], testing::MAC, [10, 0, 0, 7].into()).await.unwrap();
+        assert_eq!(adopt(&state, state.engine.reap().unwrap()), 1);
+        state.site.store(Arc::new(site::Site::new(2, vec![], vec![])));
+        assert_eq!(adopt(&state, state.engine.reap().unwrap()), 0);
+        assert!(state.engine.list().is_empty(), "the disk is still there");
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub(super) async fn remove(
     spawn_blocking(move || {
         let (client, edited) = control.store.remove_client(&name)?;
         control.refresh()?;
+        // A script that is in the making knows the client still. Its disk goes, too.
+        let _turn = control.state.script_turns.of(client.mac).blocking_lock();
+        control.state.firmwares.lock().remove(&client.mac);
         control.state.targets.close(client.name.as_str());
         for disk in control.state.engine.list() {
             if disk.request.client == client.name.as_str() {

@@ -119,6 +119,12 @@ pub(super) struct Force {
     force: bool,
 }
 
+/// Whether the image's file is a copy of ours. One that the admin put into our directory, to be used in place, is not.
+fn was_taken_in(image: &Image, images: &std::path::Path) -> bool {
+    let name = lvm::names::image_file_name(image.name.as_str(), image.version.as_str());
+    name.is_ok_and(|name| image.path == images.join(name))
+}
+
 /// Removes an image. The file of its version goes too, if it is one that was taken in; one that is used in place is
 /// the admin's. A disk that runs from it needs it again after a restart of bootd, so then it stays.
 pub(super) async fn remove(
@@ -132,7 +138,7 @@ pub(super) async fn remove(
         control.refresh()?;
         let used = control.state.engine.list().iter().any(|disk| disk.request.path == image.path);
         if !used
-            && image.path.starts_with(control.state.config.images())
+            && was_taken_in(&image, &control.state.config.images())
             && let Err(e) = lvm::images::remove(&image.path)
         {
             let what =

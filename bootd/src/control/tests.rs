@@ -197,6 +197,40 @@ async fn a_boot_is_seen_in_status_and_a_removed_client_loses_its_disk() {
     assert!(all.state.engine.list().is_empty());
 }
 
+#[tokio::test]
+async fn a_script_in_the_making_leaves_no_disk_of_a_removed_client() {
+    let all = Fixture::start();
+    all.import("debian", 1).await;
+    all.add(&testing::client()).await.unwrap();
+    boot::script(&all.state, &all.state.links[0], MAC, [10, 0, 0, 7].into()).await.unwrap();
+    let booted = all.state.engine.list().remove(0).request;
+    let turn = all.state.script_turns.of(MAC).lock().await;
+    let late = async {
+        wait_for("the client's end", || all.state.site.load().client_by_mac(MAC).is_none()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        all.state.engine.attach(lvm::DiskRequest { epoch: booted.epoch + 1, ..booted }).unwrap();
+        drop(turn);
+    };
+    let (removed, ()) = tokio::join!(all.daemon.call::<Value>(Method::DELETE, "/clients/pc1", NOTHING), late);
+    removed.unwrap();
+    assert!(all.state.engine.list().is_empty());
+}
+
+#[tokio::test]
+async fn an_image_used_in_place_is_the_admins_wherever_it_lies() {
+    let all = Fixture::start();
+    let file = all.state.config.images().join("golden.raw");
+    std::fs::write(&file, vec![1; 1 << 20]).unwrap();
+    let request = ImportRequest { name: "golden".parse().unwrap(), file: file.clone(), in_place: true };
+    all.daemon.lines("/images", &request, |_: ImportLine| Ok(())).await.unwrap();
+    let ImportLine::Done { image: copied, .. } = all.import("debian", 2).await else { panic!("not added") };
+    for name in ["golden", "debian"] {
+        all.daemon.call::<Value>(Method::DELETE, &format!("/images/{name}"), NOTHING).await.unwrap();
+    }
+    assert!(file.exists(), "the admin's file is gone");
+    assert!(!copied.path.exists(), "our copy is still there");
+}
+
 /// Waits until `there` says so.
 async fn wait_for(what: &str, there: impl Fn() -> bool) {
     for _ in 0..100 {
