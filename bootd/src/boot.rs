@@ -43,8 +43,8 @@ static RENDERERS: Semaphore = Semaphore::const_new(8);
 /// The logical unit that every target has its disk at.
 pub(crate) const LUN: u64 = 0;
 
-/// Characters of a CHAP secret. 62 letters and digits each: 95 bits, more than RFC 7143 asks for (96 bits or so of
-/// "random"), and what every initiator and the iBFT's 16 bytes take.
+/// Characters of a CHAP secret, letters and digits: 95 bits that can't be guessed. Windows' initiator takes 12 to 16
+/// bytes, so no more fit.
 const SECRET_LEN: usize = 16;
 
 /// Who may log in to one boot's disk, and how. Kept by the engine beside the overlay (as its note), so that a
