@@ -1,5 +1,6 @@
 //! The trait behind which the embedded, the kernel and the simulated engine are alike.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::EngineError;
 
 /// Which boot of which client a disk belongs to, and what it is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskRequest {
     /// The client's name, as in the site.
     pub client: String,
@@ -26,6 +27,20 @@ pub struct DiskRequest {
     /// What the shell wants to find again after a restart (target name, CHAP account), kept beside the overlay in
     /// a file that only its owner may read. Opaque to the engine.
     pub note: String,
+}
+
+impl fmt::Debug for DiskRequest {
+    /// Without the note, which may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskRequest")
+            .field("client", &self.client)
+            .field("epoch", &self.epoch)
+            .field("image", &self.image)
+            .field("version", &self.version)
+            .field("path", &self.path)
+            .field("overlay_limit", &self.overlay_limit)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A disk that is attached: made, and ready for a target to export.
