@@ -102,16 +102,23 @@ impl Session {
         }
         if matches!(why, EndReason::Reinstated | EndReason::PingTimeout) {
             // Nobody is there to read it.
-            link.output.clear();
+            self.fall_silent(link);
         }
         link.events.push_back(Event::Ended { why });
         self.closing = Some(Closing::Silently);
     }
 
+    /// Nothing of what is left to say is said: also not that functions are complete, when the disk is done with what they
+    /// aborted.
+    fn fall_silent(&mut self, link: &mut Link) {
+        link.output.clear();
+        self.pending_functions.clear();
+    }
+
     /// The connection is gone.
     pub(crate) fn disconnected(&mut self, link: &mut Link) {
         self.abort_all(link);
-        link.output.clear();
+        self.fall_silent(link);
         self.closing = Some(Closing::Silently);
     }
 

@@ -117,11 +117,11 @@ impl Session {
         frame: Frame,
         directory: &dyn Directory,
     ) -> Result<(), EndReason> {
-        self.handle_one(link, frame, directory)?;
-        while self.closing.is_none()
+        self.handle_one(link, frame, false, directory)?;
+        while !self.is_closing()
             && let Some(frame) = self.next_in_turn(link)
         {
-            self.handle_one(link, frame, directory)?;
+            self.handle_one(link, frame, true, directory)?;
         }
         Ok(())
     }
@@ -130,6 +130,7 @@ impl Session {
         &mut self,
         link: &mut Link,
         frame: Frame,
+        has_waited: bool,
         directory: &dyn Directory,
     ) -> Result<(), EndReason> {
         let request = Request::parse(&frame.bhs, &frame.ahs);
@@ -140,7 +141,7 @@ impl Session {
                 return Err(EndReason::ProtocolError("data digest error".into()));
             }
         }
-        let Turn::Now(frame) = self.turn(link, &request, frame)? else { return Ok(()) };
+        let Turn::Now(frame) = self.turn(link, &request, frame, has_waited)? else { return Ok(()) };
         let bhs = frame.bhs;
         match self.dispatch(link, &request, frame, directory) {
             Ok(()) => Ok(()),
@@ -212,7 +213,7 @@ impl Session {
 
     /// Whether no more can be taken from the initiator for now.
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.is_some()
+        self.closing.is_some() || self.close_when_sent
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {

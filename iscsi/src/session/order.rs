@@ -27,15 +27,17 @@ pub(super) enum Turn {
 }
 
 impl Session {
-    /// Whether it is the request's turn. Immediate requests, and what has no CmdSN, are always in turn.
+    /// Whether it is the request's turn. Immediate requests, and what has no CmdSN, are always in turn; data that
+    /// has waited for its command does not do so again.
     pub(super) fn turn(
         &mut self,
         link: &mut Link,
         request: &Request,
         frame: Frame,
+        has_waited: bool,
     ) -> Result<Turn, EndReason> {
         let Some((number, itt)) = number_of(request) else {
-            return self.turn_of_data(request, frame);
+            return if has_waited { Ok(Turn::Now(frame)) } else { self.turn_of_data(request, frame) };
         };
         match link.window.receive(number) {
             Received::InOrder => Ok(Turn::Now(frame)),

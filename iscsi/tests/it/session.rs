@@ -412,3 +412,20 @@ fn text_in_a_normal_session() {
     assert_eq!((pair.receive().opcode()), 0x3f);
     pair.expect_alive();
 }
+
+#[test]
+fn early_data_waits_once() {
+    let target = open_target();
+    let mut pair = Pair::logged_in(&[&target]);
+    let missing = pair.scsi(&[0], 0, 0);
+    for _ in 0..3 {
+        // The same tag again and again, and data for it.
+        pair.next_itt = 40;
+        let command = pair.scsi(&write10(0xffff_0000, 1), WRITE, 512);
+        pair.send(&command);
+        pair.send(&Pdu::new(0x05, 0x80, command.itt()).with(20, NO_TAG).with_data(vec![1; 512]));
+    }
+    pair.send(&missing);
+    assert!(pair.receive_all().len() >= 4, "each command is answered");
+    pair.expect_alive();
+}
