@@ -222,15 +222,29 @@ fn scripts_come_over_tftp_as_well() -> Result {
     let Some(site) = Site::new()? else { return Ok(()) };
     let pc1 = client(&site, "pc1", PC1)?;
     let got = pc1.file("got");
+    // As iPXE asks, with an option that it confirms before it is sent anything: who forges its address can't.
     let fetch = |name: &str| -> Result<String> {
         let _ = fs::remove_file(&got);
-        pc1.sh(&["atftp", "--get", "--local-file", &got, "--remote-file", name, SERVER])?;
+        let asked =
+            ["--option", "blksize 1432", "--get", "--local-file", &got, "--remote-file", name, SERVER];
+        pc1.sh(&[&["atftp"], &asked[..]].concat())?;
         Ok(fs::read_to_string(&got)?)
     };
     let script = fetch(&format!("{}/script.ipxe", pc1.hyphenated_mac()))?;
     support::OfferedDisk::in_script(&script)?;
     let first = fetch("autoexec.ipxe")?;
     ensure!(first.starts_with("#!ipxe\n") && first.contains(&pc1.script_url()), "{first}");
+
+    let epoch = site.daemon.epoch("pc1")?;
+    let name = format!("{}/script.ipxe", pc1.hyphenated_mac());
+    let plain =
+        pc1.namespace().run(&["atftp", "--get", "--local-file", &got, "--remote-file", &name, SERVER])?;
+    ensure!(
+        plain.text().contains("blksize"),
+        "a request without options is not told why: {}",
+        plain.failure()
+    );
+    ensure!(site.daemon.epoch("pc1")? == epoch, "a request that anyone could have forged began a boot");
     Ok(())
 }
 
