@@ -230,8 +230,8 @@ impl Login {
         let missing = |why| refuse(LoginStatus::MissingParameter, why);
         let initiator = value("InitiatorName").filter(|name| !name.is_empty());
         let initiator = initiator.ok_or(missing("InitiatorName is missing"))?;
-        if initiator.len() > MAX_NAME {
-            return Err(refuse(LoginStatus::InitiatorError, "InitiatorName is too long"));
+        if !is_name(initiator) {
+            return Err(refuse(LoginStatus::InitiatorError, "InitiatorName is no iSCSI name"));
         }
         self.named.0 = Some(initiator.to_owned());
         let initiator = initiator.to_ascii_lowercase();
@@ -243,8 +243,8 @@ impl Login {
             return Err(refuse(LoginStatus::SessionTypeNotSupported, "no such session type"));
         }
         let name = value("TargetName").ok_or(missing("TargetName is missing"))?;
-        if name.len() > MAX_NAME {
-            return Err(refuse(LoginStatus::NotFound, "TargetName is too long"));
+        if !is_name(name) {
+            return Err(refuse(LoginStatus::NotFound, "TargetName is no iSCSI name"));
         }
         self.named.1 = Some(name.to_owned());
         let target = directory
@@ -351,4 +351,9 @@ impl Login {
         self.stage = next;
         Ok(Some(next))
     }
+}
+
+/// Whether that can be an iSCSI name (RFC 7143 4.2.7.1). What passes may stand in a log.
+fn is_name(name: &str) -> bool {
+    name.len() <= MAX_NAME && name.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric())
 }

@@ -162,8 +162,8 @@ impl Session {
 
     /// The next request to the disk, unless too much is in flight.
     pub(crate) fn poll_io(&mut self) -> Option<(IoId, Io)> {
-        let (id, io) = self.io.front()?;
-        let (id, bytes) = (*id, if matches!(io, Io::Read { .. }) { io.byte_len() } else { 0 });
+        let &(id, ref io) = self.io.front()?;
+        let bytes = if matches!(io, Io::Read { .. }) { io.byte_len() } else { 0 };
         if bytes > 0 && !self.may_fly(bytes) {
             return None;
         }

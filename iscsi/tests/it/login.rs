@@ -50,11 +50,14 @@ fn every_refusal_has_its_status() {
         Credentials { initiator: Some("iqn.2026-01.lab:me".into()), ..Credentials::default() },
     );
     let [initiator, name] = names();
-    let cases: [(&[&str], u16); 8] = [
+    let cases: [(&[&str], u16); 11] = [
         (&[&name], 0x0207),
         (&["InitiatorName=", &name], 0x0207),
         (&[&initiator], 0x0207),
+        (&["InitiatorName=iqn.x\nroot logged in", &name], 0x0200),
+        (&[&format!("InitiatorName=iqn.{}", "x".repeat(220)), &name], 0x0200),
         (&[&initiator, "TargetName=iqn.2026-01.lab:nothing"], 0x0203),
+        (&[&initiator, "TargetName=iqn.\u{1b}[2J"], 0x0203),
         (&[&initiator, "TargetName=iqn.2026-01.lab:mine"], 0x0202),
         (&[&initiator, &name, "SessionType=Strange"], 0x0209),
         (&[&initiator, &name, "no pair at all"], 0x0200),

@@ -6,10 +6,8 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use iscsi::{Account, Credentials, EndReason, Identity, Limits, Lun, LunOptions, Secret, Target};
-use lvm::{
-    Disk,
-    names::{self, DiskIdentity},
-};
+use lvm::Disk;
+use lvm::names::{self, DiskIdentity};
 use netboot::StepKind;
 use parking_lot::RwLock;
 use site::MacAddr;
@@ -32,6 +30,7 @@ const BACKLOG: i32 = 1024;
 #[derive(Debug, Clone)]
 struct Owner {
     client: String,
+    initiator: String,
     mac: MacAddr,
     epoch: u64,
 }
@@ -65,7 +64,8 @@ impl TargetTable {
         let credentials =
             Credentials { initiator: Some(login.initiator.clone()), chap: Some(account), mutual: None };
         let target = Target::new(&login.target, credentials, lun);
-        let owner = Owner { client: client.clone(), mac: login.mac, epoch: login.epoch };
+        let (mac, epoch) = (login.mac, login.epoch);
+        let owner = Owner { client: client.clone(), initiator: login.initiator.clone(), mac, epoch };
         self.owners.write().insert(target.name().to_owned(), owner);
         self.disks.insert(target, volume);
     }
@@ -184,7 +184,9 @@ impl Teller {
                 let who = initiator.as_deref().unwrap_or("an initiator without a name");
                 let what = target.as_deref().unwrap_or("nothing");
                 let text = format!("{who} may not log in to {what}: {why} (status {:04x})", status.code());
-                if let Some(owner) = state.targets.owner(target.as_deref()) {
+                // What a stranger tries at a client's disk is no step of that client's boot.
+                let is_its_own = |owner: &Owner| initiator.as_deref() == Some(&owner.initiator);
+                if let Some(owner) = state.targets.owner(target.as_deref()).filter(is_its_own) {
                     state.step_at(owner.mac, owner.epoch, StepKind::Failed, &text);
                 }
                 self.refused(peer, text);

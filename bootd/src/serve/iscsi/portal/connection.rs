@@ -107,6 +107,9 @@ struct Task<'a> {
 impl Task<'_> {
     async fn run(&mut self, mut reader: ReadHalf<'_>, writer: WriteHalf<'_>, notify: &Notify) {
         let mut alarm = Alarm::new(self.clock);
+        // A token of its own, so that connections don't meet at its lock.
+        let stop = self.setting.stop.child_token();
+        let mut stopped = std::pin::pin!(stop.cancelled());
         let mut is_there = true;
         loop {
             self.take_share();
@@ -152,7 +155,7 @@ impl Task<'_> {
                     self.connection.handle_timeout(now);
                     self.room.on_timeout(now);
                 }
-                () = self.setting.stop.cancelled(), if is_there => {
+                () = &mut stopped, if is_there => {
                     is_there = false;
                     self.connection.handle_disconnect();
                 }
@@ -206,7 +209,7 @@ impl Task<'_> {
                     let outcome = self.outcome(outcome);
                     self.connection.handle_io(id, outcome);
                 }
-                (Attempt::MustWait(io), Some(export)) => self.jobs.push(export, id, io),
+                (Attempt::MustWait(io), Some(export)) => self.jobs.push(export, id, disk::detached(io)),
                 (Attempt::MustWait(_), None) => {}
             }
         }

@@ -6,6 +6,9 @@ use iscsi::{Io, IoOutcome};
 
 use super::table::Export;
 
+/// Pieces shorter than this are copied out of the buffer that they were received in if they have to wait.
+const COPY_BELOW: usize = 64 << 10;
+
 /// What came of trying without waiting.
 pub(super) enum Attempt {
     /// It is done.
@@ -36,6 +39,19 @@ pub(super) fn try_now(export: &Export, io: Io) -> Attempt {
         _ => return Attempt::MustWait(io),
     };
     Attempt::Done(done)
+}
+
+/// The same request, fit to wait: what it is to write no longer keeps large buffers alive for small pieces.
+pub(super) fn detached(io: Io) -> Io {
+    match io {
+        Io::Write { start, mut data, fua } => {
+            for piece in data.iter_mut().filter(|piece| piece.len() < COPY_BELOW) {
+                *piece = Bytes::copy_from_slice(piece);
+            }
+            Io::Write { start, data, fua }
+        }
+        other => other,
+    }
 }
 
 /// Does `io`, and waits for storage.
