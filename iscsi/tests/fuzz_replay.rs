@@ -1,6 +1,11 @@
 //! What fuzzing has found worth keeping, once more: the corpora of `fuzz/` through the same code, without the fuzzer.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helper fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helper fails by panicking"
+)]
 #![allow(unreachable_pub, reason = "the fuzz targets use these modules as a library")]
 
 #[path = "../../fuzz/src/iscsi/mod.rs"]

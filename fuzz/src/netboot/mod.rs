@@ -1,0 +1,4 @@
+//! What machines on the network may send.
+
+pub mod dhcp;
+pub mod tftp;
