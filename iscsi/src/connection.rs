@@ -196,6 +196,17 @@ impl Connection {
         }
     }
 
+    /// How much waits to be sent, whether made into PDUs or not. Who does I/O by itself, and not elsewhere, does well
+    /// to send what there is before reading more: it is still in the processor's cache.
+    #[must_use]
+    pub fn bytes_to_send(&self) -> usize {
+        let ready = match &self.phase {
+            Phase::Full(session) => session.ready_bytes(),
+            Phase::Login { .. } | Phase::Entering { .. } | Phase::Closed => 0,
+        };
+        ready + self.link.output.remaining()
+    }
+
     /// What is to be sent, made up to about `max_bytes`. What was written is taken off by
     /// [`advance`](Buf::advance).
     pub fn poll_transmit(&mut self, max_bytes: usize) -> &mut Output {

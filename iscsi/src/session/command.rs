@@ -212,9 +212,10 @@ impl Session {
             self.respond(link, slot, ending);
             return;
         }
-        let bytes = data_in.len() as u64;
+        let bytes = data_in.len();
         open.outgoing = Some(Outgoing { data: data_in, offset: 0, ending });
-        self.hold(slot, bytes);
+        self.hold(slot, bytes as u64);
+        self.ready_bytes += bytes;
         self.ready.push_back(slot);
     }
 
@@ -256,6 +257,7 @@ impl Session {
             self.ordered_open -= 1;
         }
         self.held = self.held.saturating_sub(open.held);
+        self.ready_bytes -= open.outgoing.as_ref().map_or(0, |outgoing| outgoing.data.len());
         if open.immediate {
             self.immediate_open = self.immediate_open.saturating_sub(1);
         } else {

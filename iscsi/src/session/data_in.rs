@@ -35,6 +35,7 @@ impl Session {
             } else {
                 std::mem::take(data)
             };
+            self.ready_bytes -= segment.len();
             let is_last = data.is_empty();
             let is_final = is_last || length == burst_left;
             let has_status = is_last && ending.fits_data_in();

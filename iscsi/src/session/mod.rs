@@ -53,6 +53,8 @@ pub(crate) struct Session {
     held: u64,
     /// Commands with data to send, in their turn.
     ready: VecDeque<Slot>,
+    /// Bytes of that data.
+    ready_bytes: usize,
     waiting_for_r2t: VecDeque<Slot>,
     next_ttt: u32,
     pending_functions: VecDeque<TaskManagementResponse>,
@@ -97,6 +99,7 @@ impl Session {
             handed_out: 0,
             held: 0,
             ready: VecDeque::new(),
+            ready_bytes: 0,
             waiting_for_r2t: VecDeque::new(),
             next_ttt: 0,
             pending_functions: VecDeque::new(),
@@ -201,6 +204,10 @@ impl Session {
 
     pub(crate) fn target(&self) -> Option<&Arc<Target>> {
         self.disk.as_ref().map(Membership::target)
+    }
+
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
     }
 
     /// Hears from the initiator.

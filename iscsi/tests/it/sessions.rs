@@ -259,8 +259,11 @@ fn data_of_an_aborted_read_stops() {
     let request = pair.connection.poll_io().unwrap();
     pair.io.push_back(request);
     pair.finish_io();
+    assert_eq!(pair.connection.bytes_to_send(), 512 * 1024);
     bytes::Buf::advance(pair.connection.poll_transmit(1), 48 + 512);
+    assert_eq!(pair.connection.bytes_to_send(), 511 * 1024 + 512);
     let itt = function(&mut pair, 1, command.itt(), command.word(24));
     assert_eq!(answer(&mut pair, itt), 0);
     pair.expect_silence();
+    assert_eq!(pair.connection.bytes_to_send(), 0);
 }

@@ -23,8 +23,9 @@ use super::report::{Fact, Report};
 use super::room::Room;
 use super::table::{Export, Table};
 
-/// How much is made ready for the socket at a time. More would only keep data alive that the socket can't take.
-const SEND_AHEAD: usize = 512 << 10;
+/// How much is read and made ready for the socket at a time. Where the socket takes it, more would only have left
+/// the processor's cache by the time it is sent.
+const SEND_AHEAD: usize = 256 << 10;
 
 /// Writes until other connections of the same thread have their turn.
 const WRITES_IN_A_ROW: usize = 16;
@@ -182,7 +183,7 @@ impl Task<'_> {
     fn advance(&mut self, writer: &WriteHalf<'_>) -> io::Result<Progress> {
         for _ in 0..WRITES_IN_A_ROW {
             self.tell();
-            self.do_io();
+            self.do_io(SEND_AHEAD);
             let output = self.connection.poll_transmit(SEND_AHEAD);
             if !output.has_remaining() {
                 return Ok(Progress::Idle);
@@ -191,15 +192,21 @@ impl Task<'_> {
             let count = output.chunks_vectored(&mut slices);
             match writer.try_write_vectored(slices.get(..count).unwrap_or_default()) {
                 Ok(n) => output.advance(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.do_io(usize::MAX);
+                    return Ok(Progress::Blocked);
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(Progress::More)
     }
 
-    fn do_io(&mut self) {
-        while let Some((id, io)) = self.connection.poll_io() {
+    /// Does what is to be done on the disk until that much waits to be sent.
+    fn do_io(&mut self, most: usize) {
+        while self.connection.bytes_to_send() < most
+            && let Some((id, io)) = self.connection.poll_io()
+        {
             let attempt = match &self.export {
                 Some(export) => disk::try_now(export, io),
                 None => Attempt::Done(Err(BlockError::new(ErrorKind::Gone, "a target that was removed"))),
