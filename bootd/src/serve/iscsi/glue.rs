@@ -211,3 +211,78 @@ impl Teller {
         self.0.events.emit(Event::Refused { service: SERVICE, peer, why });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use block::{BlockCount, Bytes, Geometry, MemVolume};
+    use iscsi::Directory;
+    use lvm::DiskRequest;
+
+    use super::*;
+
+    fn export(table: &TargetTable, client: &str, epoch: u64) -> String {
+        let target = format!("iqn.2026-01.internal.lab.server:image:{client}:{epoch:x}");
+        let initiator = format!("iqn.2026-01.internal.lab.{client}:system-disk");
+        let login = Login {
+            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+            epoch,
+            target: target.clone(),
+            user: initiator.clone(),
+            initiator,
+            secret: "hunter2hunter2hu".into(),
+        };
+        let geometry = Geometry::new(BlockCount::new(8)).unwrap();
+        let request = DiskRequest {
+            client: client.into(),
+            epoch,
+            image: "image".into(),
+            version: "1".into(),
+            path: "/image".into(),
+            overlay_limit: Bytes(0),
+            note: String::new(),
+        };
+        table.export(&login, &Disk { request, geometry, volume: Some(Arc::new(MemVolume::new(geometry))) });
+        target
+    }
+
+    #[test]
+    fn a_new_boot_ends_the_targets_of_earlier_ones_of_that_client() {
+        let table = TargetTable::default();
+        let first = export(&table, "rook", 1);
+        let other = export(&table, "pawn", 1);
+        let second = export(&table, "rook", 2);
+        assert!(table.disks.target(&first).is_none() && table.owner(Some(&first)).is_none());
+        assert!(table.disks.target(&second).is_some() && table.disks.target(&other).is_some());
+        assert_eq!(table.owner(Some(&second)).map(|owner| owner.epoch), Some(2));
+        table.close("rook");
+        assert!(table.disks.target(&second).is_none());
+        assert!(table.disks.target(&other).is_some());
+    }
+
+    #[test]
+    fn only_the_client_itself_may_log_in_and_sees_its_target() {
+        let table = TargetTable::default();
+        let target = export(&table, "rook", 1);
+        export(&table, "pawn", 1);
+        let found = table.disks.target(&target).unwrap();
+        let credentials = found.credentials();
+        assert_eq!(credentials.initiator.as_deref(), Some("iqn.2026-01.internal.lab.rook:system-disk"));
+        assert!(credentials.chap.is_some());
+        assert!(!format!("{credentials:?}").contains("hunter2"));
+        let seen = table.disks.targets_for("iqn.2026-01.internal.lab.rook:system-disk");
+        assert_eq!(seen.iter().map(|target| target.name()).collect::<Vec<_>>(), [target]);
+    }
+
+    #[test]
+    fn a_client_finds_the_same_disk_after_every_boot() {
+        let table = TargetTable::default();
+        let identity = |name: &str| {
+            let target = table.disks.target(name).unwrap();
+            let identity = target.lun().identity().clone();
+            (identity.serial, identity.naa)
+        };
+        let first = identity(&export(&table, "rook", 1));
+        assert_eq!(identity(&export(&table, "rook", 2)), first);
+        assert_ne!(identity(&export(&table, "pawn", 2)), first);
+    }
+}
