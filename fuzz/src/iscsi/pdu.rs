@@ -45,11 +45,19 @@ fn play(input: &mut Unstructured<'_>) -> Result<()> {
 /// guesses them.
 fn encode(input: &mut Unstructured<'_>, digests: Digests) -> Result<Vec<u8>> {
     if !digests.header && !digests.data {
-        return Ok(input.bytes(input.len())?.to_vec());
+        let mut stream = input.bytes(input.len())?.to_vec();
+        let mut at = 0;
+        while let Some(bhs) = stream.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            make_simple(bhs);
+            let data = usize::from(bhs[6]) << 8 | usize::from(bhs[7]);
+            at += BHS_LEN + usize::from(bhs[4]) * 4 + data.next_multiple_of(4);
+        }
+        return Ok(stream);
     }
     let mut stream = BytesMut::new();
     while input.len() >= BHS_LEN {
-        let bhs: [u8; BHS_LEN] = input.arbitrary()?;
+        let mut bhs: [u8; BHS_LEN] = input.arbitrary()?;
+        make_simple(&mut bhs);
         let len = usize::from(bhs[7]).min(input.len());
         let begin = stream.len();
         let pdu = Pdu { bhs, data: input.bytes(len)?.to_vec().into() };
@@ -65,6 +73,14 @@ fn encode(input: &mut Unstructured<'_>, digests: Digests) -> Result<Vec<u8>> {
         }
     }
     Ok(stream.to_vec())
+}
+
+/// A command with another task attribute may begin between two reads, and so before or behind what comes next.
+fn make_simple(bhs: &mut [u8; BHS_LEN]) {
+    const SIMPLE: u8 = 1;
+    if bhs[0] & 0x3f == 0x01 {
+        bhs[1] = bhs[1] & !0x07 | SIMPLE;
+    }
 }
 
 /// What the target answers to the stream, what it asks of the disk, and how it ends.

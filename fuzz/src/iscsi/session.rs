@@ -332,7 +332,9 @@ fn command(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Resu
         with_it = input.int_in_range(0..=unasked.min(terms.max_send))?;
     }
     let goes_on = is_write && !terms.initial_r2t && with_it < unasked && input.arbitrary()?;
-    let flags = 0x01
+    // Untagged, simple, ordered, head of queue.
+    let attribute = *input.choose(&[1, 1, 1, 0, 2, 3])?;
+    let flags = attribute
         | if goes_on { 0 } else { 0x80 }
         | if is_read { 0x40 } else { 0 }
         | if is_write { 0x20 } else { 0 };
