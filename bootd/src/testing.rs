@@ -1,9 +1,11 @@
 //! A daemon's state without its sockets, for tests.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use netboot::{Lease, LeaseChange, LeaseState, Leases};
 use site::{Client, Image, MacAddr, Site, Store};
 
 use crate::app;
@@ -52,6 +54,12 @@ pub(crate) fn state(directory: &Path) -> (Arc<State>, Store, Receiver<Event>) {
     let parts =
         app::Parts { config, site: store.snapshot().unwrap(), menus, files, leases: Default::default() };
     (Arc::new(app::state(parts, engine, events, counters)), store, told)
+}
+
+/// Leases `address` to the client that tests boot.
+pub(crate) fn lease(state: &State, address: Ipv4Addr) {
+    let lease = Lease { address, mac: MAC, state: LeaseState::Bound, expires: u64::MAX };
+    *state.leases.lock() = Leases::restore([LeaseChange::Set(lease)]);
 }
 
 /// The site of one client that boots one image, whose file is in `directory`.

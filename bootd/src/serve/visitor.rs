@@ -49,7 +49,16 @@ pub(crate) enum Denied {
 /// When it gets nothing, with the reason.
 pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, Denied> {
     let site = state.site.load_full();
-    let holder = state.leases.lock().holder(peer, &site, unix_seconds());
+    let needs_lease = state.config.dhcp.enabled && matches!(asked, Asked::Script { .. } | Asked::Autoexec);
+    let holder = {
+        let (leases, now) = (state.leases.lock(), unix_seconds());
+        // Where another server gives the addresses, the site's entries are all that is known of them.
+        if needs_lease {
+            leases.by_address(peer, now).map(|lease| lease.mac)
+        } else {
+            leases.holder(peer, &site, now)
+        }
+    };
     let plan_of =
         |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
     decide(peer, holder, plan_of, asked)

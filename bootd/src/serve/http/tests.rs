@@ -261,6 +261,10 @@ async fn a_script_is_made_for_its_own_client_and_only_when_it_is_really_asked_fo
     assert_eq!((counters.scripts_refused.get(), counters.scripts_rendered.get()), (1, 0));
     assert!(matches!(told.try_recv(), Ok(Event::Refused { .. })));
 
+    let answer = server.ask_of(visit(&state, 7), &request("GET")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "its own address, but not leased: {answer}");
+    testing::lease(&state, [10, 0, 0, 7].into());
+
     let answer = server.ask_of(visit(&state, 7), &request("HEAD")).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert_eq!(counters.scripts_rendered.get(), 0);
@@ -273,7 +277,7 @@ async fn a_script_is_made_for_its_own_client_and_only_when_it_is_really_asked_fo
     );
     assert!(answer.contains("\r\n\r\n#!ipxe"), "{answer}");
     assert_eq!(counters.scripts_rendered.get(), 1);
-    assert_eq!(counters.http_requests.get(), 3);
+    assert_eq!(counters.http_requests.get(), 4);
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ impl Lab {
         let mut client = testing::client();
         client.address = Some(CLIENT);
         state.site.store(Arc::new(site::Site::new(2, vec![client], images)));
+        testing::lease(&state, CLIENT);
         let shared = Shared {
             state: Arc::new(state),
             running: Running::default(),
