@@ -7,10 +7,13 @@
 //!   `stop` is cancelled, drains, and returns. Returning for any other reason is an error that ends the daemon.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, TcpListener};
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::state::Link;
 
 pub(crate) mod dhcp;
 pub(crate) mod files;
@@ -75,6 +78,35 @@ async fn run_until(
                 .remedy("this is a bug in bootd"))
         }
     }
+}
+
+/// How many connections may wait to be accepted; the kernel ignores the others' first packets, and they ask again.
+const BACKLOG: i32 = 1024;
+
+/// Listens on TCP `port` of each link's address; `key` is the setting that avoids it.
+///
+/// # Errors
+/// When an address can't be listened on.
+fn listen_on(
+    service: &'static str,
+    links: &[Link],
+    port: u16,
+    key: &str,
+) -> Result<Vec<TcpListener>, ServiceError> {
+    let listen = |address: SocketAddrV4| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        // Otherwise the port could not be taken again for a minute after a restart.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    let on = |link: &Link| {
+        let address = SocketAddrV4::new(link.interface.address, port);
+        listen(address).map_err(|e| listen_error(service, address, key, e))
+    };
+    links.iter().map(on).collect()
 }
 
 /// The error of a `service` that can't listen on `address`; `key` is the setting that avoids it.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use netboot::{FilePath, StepKind, parse_http_path};
 use parking_lot::Mutex;
 use site::MacAddr;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -33,7 +33,7 @@ use self::response::Response;
 use super::files::FileError;
 use super::script::{self, NoScript, RETRY_AFTER};
 use super::visitor::{Denied, Granted, admit, tell_missing};
-use super::{ServiceError, listen_error};
+use super::{ServiceError, listen_on};
 use crate::events::Event;
 use crate::state::{Link, State};
 
@@ -44,9 +44,6 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// How many of them one address may have; a client needs two or three. Further ones are answered with 503 and closed.
 const MAX_CONNECTIONS_PER_PEER: usize = 32;
-
-/// How many connections may wait to be accepted; the kernel ignores the others' first packets, and they ask again.
-const BACKLOG: i32 = 1024;
 
 /// How long answers that are being sent may go on when bootd stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -66,11 +63,7 @@ impl Http {
     /// # Errors
     /// When an address can't be listened on.
     pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
-        let listen = |link: &Link| {
-            let address = SocketAddrV4::new(link.interface.address, port);
-            listen(address).map_err(|e| listen_error(SERVICE, address, "port in [http]", e))
-        };
-        Ok(Self { listeners: links.iter().map(listen).collect::<Result<_, _>>()? })
+        Ok(Self { listeners: listen_on(SERVICE, links, port, "port in [http]")? })
     }
 
     /// Serves until `stop`, and lets answers that are being sent then go on for [`DRAIN`].
@@ -98,16 +91,6 @@ impl Http {
         let _ = timeout(DRAIN, connections.wait()).await;
         Ok(())
     }
-}
-
-fn listen(address: SocketAddrV4) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    // Otherwise the port could not be taken again for a minute after a restart.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// How many connections each address has open.

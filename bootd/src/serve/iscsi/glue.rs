@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use iscsi::{Account, Credentials, EndReason, Identity, Limits, Lun, LunOptions, Secret, Target};
@@ -11,20 +11,16 @@ use lvm::names::{self, DiskIdentity};
 use netboot::StepKind;
 use parking_lot::RwLock;
 use site::MacAddr;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::portal::{Fact, Portal, Report, Table};
 use crate::boot::Login;
 use crate::events::Event;
-use crate::serve::{ServiceError, listen_error};
+use crate::serve::{ServiceError, listen_on};
 use crate::state::{Link, State, step_name, unix_millis};
 
 const SERVICE: &str = "iscsi";
-
-/// How many connections may wait to be accepted; the system ignores the others' first packets, and they ask again.
-const BACKLOG: i32 = 1024;
 
 /// Whose disk a target is.
 #[derive(Debug, Clone)]
@@ -101,11 +97,7 @@ impl Iscsi {
     /// # Errors
     /// When an address can't be listened on.
     pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
-        let listen = |link: &Link| {
-            let address = SocketAddrV4::new(link.interface.address, port);
-            listen(address).map_err(|e| listen_error(SERVICE, address, "port in [iscsi]", e))
-        };
-        Ok(Self { listeners: links.iter().map(listen).collect::<Result<_, _>>()? })
+        Ok(Self { listeners: listen_on(SERVICE, links, port, "port in [iscsi]")? })
     }
 
     /// Serves until `stop`. Then sessions end as if the network had failed: requests that are under way are
@@ -128,15 +120,6 @@ impl Iscsi {
         portal.drain().await;
         Ok(())
     }
-}
-
-fn listen(address: SocketAddrV4) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// Tells bootd what happens at the portal.
