@@ -3,11 +3,12 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help deps build demo test test-fast conformance bench lint doc clean
+.PHONY: help deps build demo test test-long test-fast conformance bench lint doc clean
 
 help:
 	@echo "make demo         boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
 	@echo "make test         every test, the virtual machines included (root)"
+	@echo "make test-long    the same with ten minutes of fio --verify over iSCSI instead of one (root)"
 	@echo "make test-fast    the tests that need neither root nor other programs"
 	@echo "make conformance  libiscsi's whole suite on bootd and on tgt, both rows (root)"
 	@echo "make bench        bootd beside its peers on this machine: minutes (root)"
@@ -31,6 +32,9 @@ demo: deps
 test: deps
 	$(CARGO) build --package bootd
 	CI=true BOOTD_BIN=$(TARGET)/debug/bootd $(CARGO) test --workspace
+
+test-long: export BOOTD_FIO_SECONDS = 600
+test-long: test
 
 test-fast:
 	$(CARGO) test --workspace --exclude bootd-tests

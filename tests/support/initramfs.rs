@@ -1,4 +1,5 @@
-//! The test disk's first root file system, which is its whole system: busybox, iscsistart, kernel modules, `/init`.
+//! A first root file system that is a client's whole system: busybox, some programs of this machine with their
+//! libraries, kernel modules, `/init`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -94,16 +95,20 @@ impl Kernel {
     }
 }
 
-/// Every file that goes into it: what it is called there, and where it lies here.
-pub(crate) fn files(kernel: &Kernel) -> Result<Vec<(String, PathBuf)>> {
+/// Every file that goes into it, beside `/init`: what it is called there, and where it lies here. `programs` come with
+/// the package that has them, and go to `/sbin`.
+pub(crate) fn files(kernel: &Kernel, programs: &[(&str, &str)]) -> Result<Vec<(String, PathBuf)>> {
     let busybox = find_program("busybox").context("no busybox: install busybox-static")?;
-    let iscsistart = find_program("iscsistart").context("no iscsistart: install open-iscsi")?;
     let mut files = vec![("/bin/busybox".to_owned(), busybox)];
-    // `ldd` prints a library's path before its address in brackets.
-    let libraries = sh(&["ldd", &iscsistart.to_string_lossy()])?;
-    let paths = libraries.split_whitespace().filter(|word| word.starts_with('/')).collect::<BTreeSet<_>>();
-    files.extend(paths.into_iter().map(|path| (path.to_owned(), PathBuf::from(path))));
-    files.push(("/sbin/iscsistart".to_owned(), iscsistart));
+    let mut libraries = BTreeSet::new();
+    for (name, package) in programs {
+        let program = find_program(name).context(format!("no {name}: install {package}"))?;
+        // `ldd` prints a library's path before its address in brackets.
+        let needed = sh(&["ldd", &program.to_string_lossy()])?;
+        libraries.extend(needed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+        files.push((format!("/sbin/{name}"), program));
+    }
+    files.extend(libraries.into_iter().map(|path| (path.clone(), PathBuf::from(path))));
     for module in &kernel.modules {
         let name = module.file_name().context("a module without a name")?;
         files.push((format!("/lib/mods/{}", name.to_string_lossy()), module.clone()));
@@ -111,11 +116,12 @@ pub(crate) fn files(kernel: &Kernel) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-/// Packs it all together with that `/init`.
-pub(crate) fn pack(files: &[(String, PathBuf)], init: &str) -> Result<Vec<u8>> {
+/// Packs it all together, with `texts` by their names, of which one is `/init`.
+pub(crate) fn pack(files: &[(String, PathBuf)], texts: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     let mut directories = BTreeSet::new();
-    let of_files = files.iter().flat_map(|(name, _)| Path::new(name).ancestors().skip(1));
+    let names = files.iter().map(|(name, _)| name.as_str()).chain(texts.iter().map(|(name, _)| *name));
+    let of_files = names.flat_map(|name| Path::new(name).ancestors().skip(1));
     directories.extend(DIRECTORIES.iter().map(Path::new).chain(of_files));
     // Sorted, so that a directory stands behind the one that it is in.
     for directory in directories.iter().filter(|path| **path != Path::new("/")) {
@@ -131,7 +137,9 @@ pub(crate) fn pack(files: &[(String, PathBuf)], init: &str) -> Result<Vec<u8>> {
     archive.file("/lib/mods/order", order.map(|name| format!("{name}\n")).collect::<String>().as_bytes());
     // The kernel opens it before `/dev` is mounted, for what `/init` prints.
     archive.device("/dev/console", 5, 1);
-    archive.file("/init", init.as_bytes());
+    for (name, text) in texts {
+        archive.file(name, text.as_bytes());
+    }
     Ok(archive.finish())
 }
 

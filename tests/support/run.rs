@@ -84,6 +84,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("iscsistart", "open-iscsi"),
+    ("fio", "fio"),
     ("iscsi-ls", "libiscsi-bin"),
     ("iscsi-test-cu", "libiscsi-bin"),
     ("qemu-img", "qemu-utils"),

@@ -28,6 +28,9 @@ const MBR: &str = "/usr/lib/syslinux/mbr/mbr.bin";
 /// GRUB's file for variables that outlive a boot is exactly this long, in bytes.
 const GRUB_ENVIRONMENT: usize = 1024;
 
+/// What its Linux logs in with, and the package that has it.
+const PROGRAMS: &[(&str, &str)] = &[("iscsistart", "open-iscsi")];
+
 const INIT: &str = include_str!("../fixtures/init");
 const SYSLINUX: &str = include_str!("../fixtures/syslinux.cfg");
 const GRUB: &str = include_str!("../fixtures/grub.cfg");
@@ -59,7 +62,7 @@ impl TestDisk {
     /// When this machine lacks what it is made from, or making it fails.
     pub fn get() -> Result<Self> {
         let kernel = Kernel::find()?;
-        let files = initramfs::files(&kernel)?;
+        let files = initramfs::files(&kernel, PROGRAMS)?;
         let name = recipe_hash(&kernel, &files)?;
         let dir = cache_dir()?;
         let path = dir.join(format!("disk-{name}.img"));
@@ -137,7 +140,7 @@ fn make(disk: &Path, kernel: &Kernel, files: &[(String, PathBuf)]) -> Result {
     let scratch = tempfile::tempdir()?;
     let dir = scratch.path();
     let initrd = dir.join("initrd");
-    fs::write(&initrd, initramfs::pack(files, INIT)?)?;
+    fs::write(&initrd, initramfs::pack(files, &[("/init", INIT)])?)?;
     sh(&["gzip", "-1", "-n", &text(&initrd)])?;
     fs::rename(dir.join("initrd.gz"), &initrd)?;
     partition(disk)?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Console, Context, Lab, Result, fail};
+use crate::{Console, Context, FioSystem, Lab, Result, fail};
 
 /// How long a machine may take from one sign of life to the next. Emulated, on two processors that others share, a whole
 /// boot takes 20 to 60 s.
@@ -53,12 +53,7 @@ impl VirtualClient {
     /// # Errors
     /// When QEMU can't be started.
     pub fn start(lab: &Lab, name: &str, mac: &str, firmware: Firmware) -> Result<Self> {
-        let tap = lab.tap()?;
-        let mut command = lab.switch().command("qemu-system-x86_64");
-        command.args(["-name", name, "-m", "512", "-nographic", "-monitor", "none", "-no-user-config"]);
-        command.args(acceleration()?);
-        command.args(["-netdev", &format!("tap,id=n0,ifname={tap},script=no,downscript=no")]);
-        let card = format!("virtio-net-pci,netdev=n0,mac={mac}");
+        let (mut command, card) = machine(lab, name, mac, 512)?;
         match firmware {
             Firmware::BiosIpxe => {
                 command.args(["-device", &format!("{card},bootindex=0")]);
@@ -83,7 +78,22 @@ impl VirtualClient {
                 }
             }
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        Self::switched_on(lab, name, command)
+    }
+
+    /// The same with a kernel and a first root file system that QEMU loads itself: what is tested begins behind the
+    /// firmware.
+    ///
+    /// # Errors
+    /// When QEMU can't be started.
+    pub fn start_system(lab: &Lab, name: &str, mac: &str, system: &FioSystem) -> Result<Self> {
+        let (mut command, card) = machine(lab, name, mac, FioSystem::MEMORY_MIB)?;
+        command.args(["-device", &format!("{card},romfile="), "-append", "console=ttyS0 quiet panic=-1"]);
+        command.arg("-kernel").arg(system.kernel()).arg("-initrd").arg(system.initrd()).arg("-no-reboot");
+        Self::switched_on(lab, name, command)
+    }
+
+    fn switched_on(lab: &Lab, name: &str, mut command: Command) -> Result<Self> {
         let (child, console) = switch_on(&mut command)?;
         let (name, tells) = (name.to_owned(), lab.tells());
         Ok(Self { name, command, child, console, started: Instant::now(), tells })
@@ -153,6 +163,18 @@ impl Drop for VirtualClient {
             eprintln!("console of client {}:\n{}", self.name, self.console.tail());
         }
     }
+}
+
+/// QEMU with that much memory on a new tap, and the network card that is still to be plugged in.
+fn machine(lab: &Lab, name: &str, mac: &str, memory_mib: u32) -> Result<(Command, String)> {
+    let tap = lab.tap()?;
+    let memory = memory_mib.to_string();
+    let mut command = lab.switch().command("qemu-system-x86_64");
+    command.args(["-name", name, "-m", &memory, "-nographic", "-monitor", "none", "-no-user-config"]);
+    command.args(acceleration()?);
+    command.args(["-netdev", &format!("tap,id=n0,ifname={tap},script=no,downscript=no")]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    Ok((command, format!("virtio-net-pci,netdev=n0,mac={mac}")))
 }
 
 fn switch_on(command: &mut Command) -> Result<(Child, Console)> {
