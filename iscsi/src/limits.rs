@@ -38,8 +38,8 @@ pub const MAX_LOGIN_REQUESTS: u32 = 32;
 /// How long a connection may take until it is logged in. Then it is closed.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Bytes of one connection that are being read, waited for or not yet sent. At the limit further disk reads and
-/// R2Ts wait; one is always let through, however large.
+/// Bytes of one connection that are being read, waited for, came unasked or are not yet sent. At the limit further
+/// disk reads and R2Ts wait; one command is always let through, however large.
 pub const BYTES_IN_FLIGHT: u64 = 8 << 20;
 
 /// Bytes that may wait for a peer that does not read. At the limit nothing more is taken from it.

@@ -4,8 +4,8 @@
 //! at a flag of its own to learn what others want of it, so reads and writes share no lock.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -79,8 +79,44 @@ pub(crate) mod order {
     pub(crate) const REMOVED: u8 = 2;
     /// End: target cold reset.
     pub(crate) const COLD_RESET: u8 = 4;
-    /// Drop all tasks.
+    /// Drop all tasks: the disk was reset, of which every session hears.
     pub(crate) const ABORT_TASKS: u8 = 8;
+    /// Drop all tasks, and tell the initiator of it if there were any.
+    pub(crate) const CLEAR_TASKS: u8 = 16;
+}
+
+/// What sessions were ordered and have yet to do. Each of them drops it when the disk is done with all that it
+/// aborted, or when it has ended; with the last one, whoever gave the order is woken.
+pub(crate) struct Errand {
+    wake: Wake,
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        (self.wake)();
+    }
+}
+
+/// The end of an errand that others are on.
+pub(crate) struct Awaited(Weak<Errand>);
+
+impl Awaited {
+    /// Nobody is waited for.
+    pub(crate) const fn nobody() -> Self {
+        Self(Weak::new())
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// What others want of a session.
+pub(crate) struct Orders {
+    /// Bits of [`order`].
+    pub(crate) bits: u8,
+    /// To be kept until all of it is done.
+    pub(crate) errands: Vec<Arc<Errand>>,
 }
 
 /// A session as the others see it.
@@ -89,6 +125,8 @@ struct Remote {
     tsih: u16,
     port: InitiatorPort,
     orders: AtomicU8,
+    /// Written before `orders` is, and looked at only by whoever saw one.
+    errands: Mutex<Vec<Arc<Errand>>>,
     wake: Wake,
 }
 
@@ -201,6 +239,7 @@ impl Target {
             tsih,
             port: port.clone(),
             orders: AtomicU8::new(0),
+            errands: Mutex::default(),
             wake: Arc::clone(wake),
         });
         sessions.all.push(Arc::clone(&remote));
@@ -256,18 +295,27 @@ impl Membership {
     }
 
     /// What others want of this session, told once.
-    pub(crate) fn take_orders(&self) -> u8 {
-        match self.remote.orders.load(Ordering::Acquire) {
-            0 => 0,
-            _ => self.remote.orders.swap(0, Ordering::AcqRel),
+    pub(crate) fn take_orders(&self) -> Option<Orders> {
+        if self.remote.orders.load(Ordering::Acquire) == 0 {
+            return None;
         }
+        let bits = self.remote.orders.swap(0, Ordering::AcqRel);
+        Some(Orders { bits, errands: std::mem::take(&mut *self.remote.errands.lock()) })
     }
 
     /// Wants something of all other sessions of this target.
-    pub(crate) fn order_others(&self, orders: u8) {
+    pub(crate) fn order_others(&self, orders: u8) -> Awaited {
         let sessions = self.target.sessions.lock();
-        let others = sessions.all.iter().filter(|it| !Arc::ptr_eq(it, &self.remote));
-        others.for_each(|it| it.order(orders));
+        let mut others = sessions.all.iter().filter(|it| !Arc::ptr_eq(it, &self.remote)).peekable();
+        if others.peek().is_none() {
+            return Awaited::nobody();
+        }
+        let errand = Arc::new(Errand { wake: Arc::clone(&self.remote.wake) });
+        for other in others {
+            other.errands.lock().push(Arc::clone(&errand));
+            other.order(orders);
+        }
+        Awaited(Arc::downgrade(&errand))
     }
 }
 

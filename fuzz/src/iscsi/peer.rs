@@ -25,6 +25,8 @@ pub(super) struct Peer {
     /// Requests that the disk has and has not answered.
     pub(super) io: Vec<(IoId, Io)>,
     pub(super) asked: VecDeque<Ask>,
+    /// What is numbered and has yet to be sent.
+    pub(super) late: Vec<Pdu>,
     /// Tags of the target's pings.
     pub(super) pings: Vec<u32>,
     pub(super) cmd_sn: u32,
@@ -63,6 +65,7 @@ impl Peer {
             ledger: Ledger::default(),
             io: Vec::new(),
             asked: VecDeque::new(),
+            late: Vec::new(),
             pings: Vec::new(),
             cmd_sn: u32::MAX - 7,
             window: (0, 0),
@@ -170,7 +173,10 @@ impl Peer {
             (0x25, _) => self.ledger.data_in(pdu, &self.terms),
             (0x31, _) => self.asked.extend(self.ledger.r2t(pdu, &self.terms)),
             (0x32, _) => {}
-            (0x3f, itt) => assert_eq!((itt, pdu.data.len()), (NO_TAG, 48), "what was rejected comes back"),
+            (0x3f, itt) => {
+                assert_eq!((itt, pdu.data.len()), (NO_TAG, 48), "what was rejected comes back");
+                self.ledger.rejected(&pdu.data);
+            }
             (opcode, _) => panic!("opcode {opcode:#x}"),
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Command {
     pub(super) body: Bytes,
     /// The place of what it reads, for plain reads.
     pub(super) reads_at: Option<u64>,
+    /// Its CmdSN, where it has one of its own.
+    pub(super) number: Option<u32>,
     received: u32,
     /// Data-In of the sequence that goes on.
     sequence: u32,
@@ -54,6 +56,7 @@ impl Command {
             is_write,
             body,
             reads_at,
+            number: None,
             received: 0,
             sequence: 0,
             data_pdus: 0,
@@ -116,6 +119,11 @@ impl Ledger {
         self.functions.insert(itt, doomed);
     }
 
+    /// Whether a task management function has not been answered.
+    pub(super) fn waits_for_functions(&self) -> bool {
+        !self.is_blurred && !self.functions.is_empty()
+    }
+
     pub(super) fn command(&self, itt: u32) -> Option<&Command> {
         self.sent.get(&itt)?.command.as_ref()
     }
@@ -170,6 +178,12 @@ impl Ledger {
         if pdu.opcode() == 0x21 {
             assert_eq!(pdu.word(36), command.data_pdus, "ExpDataSN: {pdu:02x?}");
         }
+    }
+
+    /// The header of a request that is not done.
+    pub(super) fn rejected(&mut self, bhs: &[u8]) {
+        let itt = bhs[16..20].iter().fold(0, |itt, byte| itt << 8 | u32::from(*byte));
+        self.functions.remove(&itt);
     }
 
     pub(super) fn function_answered(&mut self, pdu: &Pdu) {

@@ -139,7 +139,7 @@ impl World {
             24 => text(input, peer, now),
             25 => {
                 let reason = input.int_in_range(0..=3)?;
-                request(input, peer, Pdu::new(0x06, 0x80 | reason, 0), now)
+                request(input, peer, Pdu::new(0x06, 0x80 | reason, 0), now).map(drop)
             }
             26 => {
                 peer.connection.handle_disconnect();
@@ -150,6 +150,10 @@ impl World {
                 Ok(())
             }
             27 => anything(input, peer, now),
+            28 => {
+                late(peer, now);
+                Ok(())
+            }
             _ => {
                 while peer.read(usize::MAX) {}
                 Ok(())
@@ -206,10 +210,14 @@ impl World {
             let abort = peer.tag();
             peer.ledger.note(abort, None);
             peer.ledger.note_abort(abort, None);
-            peer.send(&Pdu::new(0x42, 0x82, abort).with(20, NO_TAG), self.now);
+            let number = peer.cmd_sn;
+            peer.send(&Pdu::new(0x42, 0x82, abort).with(20, NO_TAG).with(24, number), self.now);
+            let late = std::mem::take(&mut peer.late);
+            late.iter().for_each(|pdu| peer.send(pdu, self.now));
             self.run_dry();
             let Some(peer) = self.peers.get_mut(at).filter(|peer| is_whole(peer)) else { continue };
             assert_eq!(peer.ledger.requested(), 0, "a command outlives its abortion");
+            assert!(!peer.ledger.waits_for_functions(), "a function that nobody answers");
             let ping = peer.tag();
             peer.ledger.note(ping, None);
             let before = peer.window;
@@ -236,8 +244,13 @@ fn is_whole(peer: &Peer) -> bool {
     peer.logged_in && !peer.is_wild && !peer.is_amid() && peer.connection.wants_input()
 }
 
-/// A request that has a number, unless it is immediate.
-fn request(input: &mut Unstructured<'_>, peer: &mut Peer, mut pdu: Pdu, now: Duration) -> Result<()> {
+/// A request that has a number, unless it is immediate; its tag, if the window let it be sent.
+fn request(
+    input: &mut Unstructured<'_>,
+    peer: &mut Peer,
+    mut pdu: Pdu,
+    now: Duration,
+) -> Result<Option<u32>> {
     let itt = peer.tag();
     peer.ledger.note(itt, None);
     if input.arbitrary()? {
@@ -245,8 +258,10 @@ fn request(input: &mut Unstructured<'_>, peer: &mut Peer, mut pdu: Pdu, now: Dur
         peer.send(&pdu.with(16, itt).with(24, peer.cmd_sn), now);
     } else if let Some(number) = number(peer) {
         peer.send(&pdu.with(16, itt).with(24, number), now);
+    } else {
+        return Ok(None);
     }
-    Ok(())
+    Ok(Some(itt))
 }
 
 /// The next CmdSN, where the window lets one in.
@@ -338,16 +353,19 @@ fn command(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Resu
         | if goes_on { 0 } else { 0x80 }
         | if is_read { 0x40 } else { 0 }
         | if is_write { 0x20 } else { 0 };
-    let command =
+    let mut command =
         Command::new(expected, (is_read, is_write), body, reads.filter(|_| is_plain).map(|it| it.0));
     let immediate = command.slice(0, with_it);
     let rest = command.slice(with_it, if goes_on { unasked - with_it } else { 0 });
     let (bit, cmd_sn) = match input.ratio(1, 8)? {
         true => (0x40, peer.cmd_sn),
         false => match number(peer) {
-            Some(number) => (0, number),
-            // Beyond the window: it must be as if it never came.
-            None => (0, peer.window.1.wrapping_add(1)),
+            Some(number) => {
+                command.number = Some(number);
+                (0, number)
+            }
+            // Beyond the window, also if that has moved meanwhile: it must be as if it never came.
+            None => (0, peer.window.1.wrapping_add(1).wrapping_add(peer.limits.command_window)),
         },
     };
     let pdu = Pdu::new(0x01 | bit, flags, itt).with(20, expected).with(24, cmd_sn).with_bytes(32, &bytes);
@@ -364,6 +382,21 @@ fn command(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Resu
         sn += 1;
     }
     Ok(())
+}
+
+/// Numbers a command and keeps it, or sends the one that was kept: what is sent in between comes before its turn.
+fn late(peer: &mut Peer, now: Duration) {
+    if let Some(pdu) = peer.late.pop() {
+        peer.send(&pdu, now);
+        return;
+    }
+    let Some(number) = number(peer) else { return };
+    let itt = peer.tag();
+    let mut command = Command::new(512, (true, false), Bytes::new(), Some(0));
+    command.number = Some(number);
+    peer.ledger.note(itt, Some(command));
+    let pdu = Pdu::new(0x01, 0xc1, itt).with(20, 512).with(24, number);
+    peer.late.push(pdu.with_bytes(32, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0]));
 }
 
 /// Data for an R2T, right or with a mistake in its numbers.
@@ -398,14 +431,16 @@ fn task_management(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration)
     let function = input.int_in_range(0..=9_u8)?;
     let open: Vec<u32> = peer.ledger.open().map(|(itt, _)| itt).collect();
     let only = if open.is_empty() { NO_TAG } else { *input.choose(&open)? };
-    let ref_cmd_sn = peer.cmd_sn.wrapping_sub(1);
+    let number = peer.ledger.command(only).and_then(|command| command.number);
+    let ref_cmd_sn = number.unwrap_or(peer.cmd_sn.wrapping_sub(1));
     let pdu = Pdu::new(0x02, 0x80 | function, 0).with(20, only).with(32, ref_cmd_sn);
+    let Some(itt) = request(input, peer, pdu, now)? else { return Ok(()) };
     match function {
-        1 => peer.ledger.note_abort(peer.next_itt + 1, Some(only)),
-        2 | 4..=7 => peer.ledger.note_abort(peer.next_itt + 1, None),
+        1 => peer.ledger.note_abort(itt, Some(only)),
+        2 | 4..=7 => peer.ledger.note_abort(itt, None),
         _ => {}
     }
-    request(input, peer, pdu, now)
+    Ok(())
 }
 
 fn nop_out(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Result<()> {
@@ -415,7 +450,7 @@ fn nop_out(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Resu
     }
     let len = input.int_in_range(0..=peer.terms.max_send.min(1024))?;
     let data = disk::pattern(0, len as usize);
-    request(input, peer, Pdu::new(0x00, 0x80, 0).with(20, NO_TAG).with_data(data), now)
+    request(input, peer, Pdu::new(0x00, 0x80, 0).with(20, NO_TAG).with_data(data), now).map(drop)
 }
 
 fn text(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Result<()> {
@@ -423,7 +458,7 @@ fn text(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Result<
         ["SendTargets=All\0", "SendTargets=\0", "MaxRecvDataSegmentLength=512\0X-a=b\0", "=", ""];
     let flags = *input.choose(&[0x80, 0x00, 0x40])?;
     let text = *input.choose(&TEXTS)?;
-    request(input, peer, Pdu::new(0x04, flags, 0).with(20, NO_TAG).with_data(text), now)
+    request(input, peer, Pdu::new(0x04, flags, 0).with(20, NO_TAG).with_data(text), now).map(drop)
 }
 
 /// Any header with any data, or bytes that are no PDU at all.

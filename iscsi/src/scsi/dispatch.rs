@@ -58,7 +58,7 @@ pub(super) fn begin(lun: &Lun, command: &Command<'_>) -> Verdict {
 }
 
 /// LUN 0, in the peripheral device or the flat space addressing method (SAM-5, LUN formats).
-fn is_lun_zero(lun: u64) -> bool {
+pub(crate) fn is_lun_zero(lun: u64) -> bool {
     matches!(lun, 0 | 0x4000_0000_0000_0000)
 }
 

@@ -125,6 +125,12 @@ impl Lun {
         });
     }
 
+    /// Commands of that session were aborted because another asked for CLEAR TASK SET: it is told of that (SAM-5,
+    /// CLEAR TASK SET, with the TAS bit 0).
+    pub fn commands_cleared(&self, nexus: NexusId) {
+        self.change(|state| state.nexuses.tell(nexus, Condition::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR));
+    }
+
     /// Who the disk says it is.
     #[must_use]
     pub fn identity(&self) -> &Identity {

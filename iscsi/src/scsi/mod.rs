@@ -38,6 +38,8 @@ mod verify;
 mod vpd;
 mod write_same;
 
+pub(crate) use dispatch::is_lun_zero;
+
 pub use command::{Action, Command, Completion, Direction, InitiatorPort, NexusId, Status};
 pub use limits::{
     MAX_COMPARE_AND_WRITE_BLOCKS, MAX_TRANSFER_BLOCKS, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS,

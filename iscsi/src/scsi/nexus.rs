@@ -44,6 +44,13 @@ impl Nexuses {
         self.all.iter_mut().filter(|(id, _)| **id != but).for_each(|(_, it)| it.tell(attention));
     }
 
+    /// Establishes a unit attention for one session.
+    pub(super) fn tell(&mut self, nexus: NexusId, attention: Condition) {
+        if let Some(it) = self.all.get_mut(&nexus) {
+            it.tell(attention);
+        }
+    }
+
     /// Establishes a unit attention for every session.
     pub(super) fn tell_all(&mut self, attention: Condition) {
         self.all.values_mut().for_each(|it| it.tell(attention));

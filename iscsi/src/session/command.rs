@@ -21,6 +21,9 @@ impl Session {
         pdu: &ScsiCommand,
         data: Bytes,
     ) -> Result<(), RejectReason> {
+        if !pdu.immediate && self.is_covered(pdu) {
+            return Ok(());
+        }
         if self.tasks.find(pdu.itt).is_some() {
             return Err(RejectReason::TaskInProgress);
         }
@@ -53,9 +56,11 @@ impl Session {
                 (!pdu.is_final).then(|| self.params.first_burst_length.min(pdu.expected_len));
             Box::new(Incoming::new(data, is_whole, unsolicited_end))
         });
+        let unasked = incoming.as_ref().map_or(0, |incoming| incoming.received());
         let slot = self.tasks.insert(Open {
             itt: pdu.itt,
             lun: pdu.lun,
+            cmd_sn: pdu.cmd_sn,
             immediate: pdu.immediate,
             attribute: pdu.attribute,
             cdb: pdu.cdb,
@@ -68,9 +73,11 @@ impl Session {
             flight: None,
             data_pdus: 0,
             held: 0,
+            unasked: 0,
             aborted: false,
             has_started: false,
         });
+        self.count_unasked(slot, unasked);
         if !is_allowed {
             self.fail(link, slot, UNEXPECTED_UNSOLICITED_DATA);
         } else if self.may_start(pdu.attribute) {
@@ -162,19 +169,29 @@ impl Session {
 
     /// The next request to the disk, unless too much is in flight.
     pub(crate) fn poll_io(&mut self) -> Option<(IoId, Io)> {
-        let &(id, ref io) = self.io.front()?;
-        let bytes = if matches!(io, Io::Read { .. }) { io.byte_len() } else { 0 };
-        if bytes > 0 && !self.may_fly(bytes) {
-            return None;
-        }
+        let (id, io) = self.next_io().and_then(|at| self.io.remove(at))?;
         let slot = self.tasks.slot_of(id)?;
         let open = self.tasks.get_mut(slot)?;
         open.flight = Some(Flight { id, handed_out: true });
-        if bytes > 0 {
-            self.hold(slot, bytes);
+        if matches!(io, Io::Read { .. }) {
+            let held = open.held.max(io.byte_len());
+            self.hold(slot, held);
         }
         self.handed_out += 1;
-        self.io.pop_front()
+        Some((id, io))
+    }
+
+    /// The place of the next request that may be given out. Reads wait for room in their turn. What is no read, or is
+    /// of a command that has room, does not wait behind them: it may be what will make room.
+    fn next_io(&self) -> Option<usize> {
+        let mut is_full = false;
+        self.io.iter().position(|(id, io)| {
+            if !matches!(io, Io::Read { .. }) || !is_full && self.may_fly(io.byte_len()) {
+                return true;
+            }
+            is_full = true;
+            self.tasks.has_room(*id)
+        })
     }
 
     pub(crate) fn handle_io(&mut self, link: &mut Link, id: IoId, outcome: IoOutcome) {
@@ -184,7 +201,6 @@ impl Session {
         self.handed_out = self.handed_out.saturating_sub(1);
         if open.aborted {
             self.release(link, slot);
-            self.on_abort_done(link);
             return;
         }
         let (Some(task), Some(disk)) = (&mut open.task, &self.disk) else { return };
@@ -235,9 +251,18 @@ impl Session {
         self.finish(link, slot, completion);
     }
 
-    /// Whether that many more bytes may be read or asked for.
+    /// Whether that many more bytes may be read or asked for. If none are, they may: what came unasked must not keep
+    /// its own commands from going on.
     pub(super) fn may_fly(&self, bytes: u64) -> bool {
-        self.held == 0 || self.held + bytes <= self.limits.bytes_in_flight
+        self.held == 0 || self.held + self.unasked + bytes <= self.limits.bytes_in_flight
+    }
+
+    /// That many bytes of a command came unasked.
+    pub(super) fn count_unasked(&mut self, slot: Slot, bytes: u32) {
+        if let Some(open) = self.tasks.get_mut(slot) {
+            open.unasked += u64::from(bytes);
+            self.unasked += u64::from(bytes);
+        }
     }
 
     /// A command keeps that many bytes from now on.
@@ -257,6 +282,7 @@ impl Session {
             self.ordered_open -= 1;
         }
         self.held = self.held.saturating_sub(open.held);
+        self.unasked = self.unasked.saturating_sub(open.unasked);
         self.ready_bytes -= open.outgoing.as_ref().map_or(0, |outgoing| outgoing.data.len());
         if open.immediate {
             self.immediate_open = self.immediate_open.saturating_sub(1);

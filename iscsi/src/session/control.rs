@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::pdu::{
     AsyncMessage, Bhs, LogoutRequest, LogoutResponse, NO_TAG, NopIn, NopOut, Reject, RejectReason,
 };
-use crate::target::{Membership, order};
+use crate::target::{Membership, Orders, order};
 
 /// How a session ends.
 #[derive(Debug)]
@@ -73,12 +73,19 @@ impl Session {
 
     /// Does what other sessions, or the shell, want of this one.
     pub(super) fn follow_orders(&mut self, link: &mut Link) {
-        let orders = self.disk.as_ref().map_or(0, Membership::take_orders);
-        if orders == 0 {
+        let Some(Orders { bits: orders, errands }) = self.disk.as_ref().and_then(Membership::take_orders)
+        else {
             return;
+        };
+        self.errands.extend(errands);
+        if orders & order::CLEAR_TASKS != 0
+            && self.abort_tasks(link, None) > 0
+            && let Some(disk) = &self.disk
+        {
+            disk.lun().commands_cleared(disk.nexus());
         }
         if orders & order::ABORT_TASKS != 0 {
-            self.abort_all(link);
+            self.abort_tasks(link, None);
         }
         if orders & order::REINSTATED != 0 {
             self.end(link, EndReason::Reinstated);

@@ -71,6 +71,11 @@ impl Incoming {
         incoming
     }
 
+    /// How many bytes have come.
+    pub(super) fn received(&self) -> u32 {
+        self.received
+    }
+
     fn append(&mut self, data: Bytes) {
         if data.len() < COPY_BELOW {
             self.tail.extend_from_slice(&data);
@@ -149,14 +154,21 @@ impl Session {
         // Data for a command that has ended meanwhile is no error: it was under way.
         let Some(slot) = self.tasks.find(pdu.itt) else { return };
         let Some(open) = self.tasks.get_mut(slot) else { return };
+        let mut unasked = 0;
         let taken = match &mut open.incoming {
             None => Err(UNEXPECTED_UNSOLICITED_DATA),
             Some(_) if !intact => Err(PROTOCOL_SERVICE_CRC_ERROR),
-            Some(incoming) => incoming.take(pdu, data),
+            Some(incoming) => {
+                if pdu.ttt == NO_TAG && !incoming.handed_over {
+                    unasked = data.len() as u32;
+                }
+                incoming.take(pdu, data)
+            }
         };
         match taken {
             Err(condition) => self.fail(link, slot, condition),
             Ok(()) => {
+                self.count_unasked(slot, unasked);
                 if let Some(action) = self.go_on_with_data(link, slot) {
                     self.apply(link, slot, action);
                 }
@@ -173,7 +185,13 @@ impl Session {
             return Some(task.handle_data(disk.lun(), pieces));
         }
         if self.wants_r2t(slot) && !self.waiting_for_r2t.contains(&slot) {
-            self.waiting_for_r2t.push_back(slot);
+            // Who has room goes first: it makes room for others when it has all of its data.
+            let has_room = self.tasks.get_mut(slot).is_some_and(|open| open.held > 0);
+            if has_room {
+                self.waiting_for_r2t.push_front(slot);
+            } else {
+                self.waiting_for_r2t.push_back(slot);
+            }
             self.send_r2ts(link);
         }
         None
@@ -208,9 +226,12 @@ impl Session {
         let Some(open) = self.tasks.get_mut(slot) else { return true };
         let Some(incoming) = &mut open.incoming else { return true };
         let offset = incoming.requested.max(incoming.received);
-        let length = incoming.wanted.unwrap_or(0).saturating_sub(offset).min(self.params.max_burst_length);
-        let held = open.held;
-        if !self.may_fly(length.into()) {
+        let left = incoming.wanted.unwrap_or(0).saturating_sub(offset);
+        let length = left.min(self.params.max_burst_length);
+        // The first R2T takes room for all: commands that each had room for a part would wait for each other.
+        let is_first = incoming.requested == 0;
+        let held = open.held + if is_first { u64::from(left) } else { 0 };
+        if is_first && !self.may_fly(left.into()) {
             return false;
         }
         self.next_ttt = self.next_ttt.wrapping_add(1) % NO_TAG;
@@ -221,7 +242,7 @@ impl Session {
         let r2t =
             R2t { lun: open.lun, itt: open.itt, ttt: self.next_ttt, r2t_sn: open.data_pdus, offset, length };
         open.data_pdus = open.data_pdus.wrapping_add(1);
-        self.hold(slot, held + u64::from(length));
+        self.hold(slot, held);
         let numbers = link.numbers();
         link.send(r2t.encode(&numbers), Segments::new());
         true

@@ -18,14 +18,15 @@ use control::Closing;
 use order::{Early, Turn};
 use tasks::{Slot, Tasks};
 use text::Exchange;
+use tmf::Function;
 
 use crate::event::EndReason;
 use crate::io::{Io, IoId};
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::params::Params;
-use crate::pdu::{Frame, RejectReason, Request, TaskManagementResponse};
-use crate::target::{Directory, Membership, Target};
+use crate::pdu::{Frame, RejectReason, Request};
+use crate::target::{Directory, Errand, Membership, Target};
 
 /// A session, which has this one connection.
 pub(crate) struct Session {
@@ -39,6 +40,7 @@ pub(crate) struct Session {
 
     /// PDUs that came before their turn.
     early: VecDeque<Early>,
+    early_bytes: u64,
     tasks: Tasks,
     immediate_open: u32,
     /// Ordered commands that have begun.
@@ -51,13 +53,17 @@ pub(crate) struct Session {
     handed_out: usize,
     /// Bytes that commands read, wait for, or have yet to send.
     held: u64,
+    /// Bytes that came unasked, with their commands, behind them or before their turn.
+    unasked: u64,
     /// Commands with data to send, in their turn.
     ready: VecDeque<Slot>,
     /// Bytes of that data.
     ready_bytes: usize,
     waiting_for_r2t: VecDeque<Slot>,
     next_ttt: u32,
-    pending_functions: VecDeque<TaskManagementResponse>,
+    pending_functions: VecDeque<Function>,
+    /// Others wait until the disk is done with what was aborted for them.
+    errands: Vec<Arc<Errand>>,
     exchange: Option<Exchange>,
 
     has_written: bool,
@@ -91,6 +97,7 @@ impl Session {
             portal,
             disk,
             early: VecDeque::new(),
+            early_bytes: 0,
             tasks: Tasks::default(),
             immediate_open: 0,
             ordered_open: 0,
@@ -98,11 +105,13 @@ impl Session {
             io: VecDeque::new(),
             handed_out: 0,
             held: 0,
+            unasked: 0,
             ready: VecDeque::new(),
             ready_bytes: 0,
             waiting_for_r2t: VecDeque::new(),
             next_ttt: 0,
             pending_functions: VecDeque::new(),
+            errands: Vec::new(),
             exchange: None,
             has_written: false,
             answers_pings: false,
@@ -120,6 +129,11 @@ impl Session {
         frame: Frame,
         directory: &dyn Directory,
     ) -> Result<(), EndReason> {
+        // What another session has aborted must not be told apart from what comes behind it by chance.
+        self.follow_orders(link);
+        if self.is_closing() {
+            return Ok(());
+        }
         self.handle_one(link, frame, false, directory)?;
         while !self.is_closing()
             && let Some(frame) = self.next_in_turn(link)
@@ -192,6 +206,12 @@ impl Session {
         }
         if !self.waiting_for_r2t.is_empty() {
             self.send_r2ts(link);
+        }
+        if !self.errands.is_empty() && !self.tasks.any_aborted() {
+            self.errands.clear();
+        }
+        if !self.pending_functions.is_empty() {
+            self.answer_functions(link);
         }
         if self.close_when_sent && self.pending_functions.is_empty() {
             self.closing.get_or_insert(Closing::Silently);

@@ -10,12 +10,21 @@ use crate::serial::CmdSn;
 /// How many PDUs are kept that came before their turn. One more ends the connection.
 const MAX_EARLY: usize = 64;
 
+/// How much data they may have: 32 first bursts. More ends the connection.
+const MAX_EARLY_BYTES: u64 = 2 << 20;
+
 /// What came before its turn: a request, or data for one.
 #[derive(Debug)]
 pub(super) struct Early {
     number: CmdSn,
     itt: u32,
     frame: Frame,
+}
+
+impl Early {
+    fn byte_len(&self) -> u64 {
+        self.frame.data.len() as u64
+    }
 }
 
 /// What is to be done with a request that came.
@@ -59,9 +68,12 @@ impl Session {
     }
 
     fn keep(&mut self, early: Early) -> Result<Turn, EndReason> {
-        if self.early.len() >= MAX_EARLY {
+        let bytes = early.byte_len();
+        if self.early.len() >= MAX_EARLY || self.early_bytes + bytes > MAX_EARLY_BYTES {
             return Err(EndReason::ProtocolError(format!("commands before {} are missing", early.number.0)));
         }
+        self.early_bytes += bytes;
+        self.unasked += bytes;
         self.early.push_back(early);
         Ok(Turn::NotNow)
     }
@@ -72,7 +84,25 @@ impl Session {
         let expected = link.window.expected();
         let has_turn = |early: &Early| early.number == expected || early.number.since(expected).is_none();
         let at = self.early.iter().position(has_turn)?;
-        self.early.remove(at).map(|early| early.frame)
+        let early = self.early.remove(at)?;
+        self.uncount_early(early.byte_len());
+        Some(early.frame)
+    }
+
+    /// Forgets what came early with that number, and the data for it.
+    pub(super) fn forget_early(&mut self, number: CmdSn) {
+        let mut bytes = 0;
+        self.early.retain(|early| {
+            let stays = early.number != number;
+            bytes += if stays { 0 } else { early.byte_len() };
+            stays
+        });
+        self.uncount_early(bytes);
+    }
+
+    fn uncount_early(&mut self, bytes: u64) {
+        self.early_bytes = self.early_bytes.saturating_sub(bytes);
+        self.unasked = self.unasked.saturating_sub(bytes);
     }
 }
 

@@ -6,6 +6,7 @@ use super::data_out::Incoming;
 use crate::io::IoId;
 use crate::pdu::{Attribute, Residual};
 use crate::scsi::{Direction, Task};
+use crate::serial::CmdSn;
 
 /// A place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub(super) struct Ending {
 pub(super) struct Open {
     pub(super) itt: u32,
     pub(super) lun: u64,
+    pub(super) cmd_sn: CmdSn,
     pub(super) immediate: bool,
     pub(super) attribute: Attribute,
     pub(super) cdb: [u8; 16],
@@ -55,6 +57,8 @@ pub(super) struct Open {
     pub(super) data_pdus: u32,
     /// Bytes that count against the connection's limit.
     pub(super) held: u64,
+    /// Bytes that came unasked.
+    pub(super) unasked: u64,
     /// Whether it was its turn.
     pub(super) has_started: bool,
     /// Nobody waits for it any more; the place is kept until the disk is done with it.
@@ -131,6 +135,12 @@ impl Tasks {
     pub(super) fn name_io(&mut self, slot: Slot) -> IoId {
         self.next_io += 1;
         IoId::new(self.next_io << 16 | u64::from(slot.0))
+    }
+
+    /// Whether the command whose request that is counts against the connection's limit already.
+    pub(super) fn has_room(&self, id: IoId) -> bool {
+        let open = self.places.get(usize::from(id.get() as u16)).and_then(Option::as_ref);
+        open.is_some_and(|open| open.held > 0)
     }
 
     /// The place of the command whose request that is.

@@ -1,12 +1,20 @@
-//! Task management (RFC 7143 11.5, 11.6). A function is answered when no task that it ended can do anything more
-//! to the disk.
+//! Task management (RFC 7143 4.2.3, 11.5, 11.6). A function is answered when no task that it ended can do anything
+//! more to the disk, whichever session the task was of.
+//!
+//! A function on all tasks covers those that were numbered before it, and no others. If it is immediate, commands of
+//! theirs may still be missing: they are waited for, and end when they come. What R2Ts have asked for is not waited
+//! for, though RFC 7143 4.2.3.3 says so: Linux stops answering R2Ts when it aborts, and would wait for us in turn. Data
+//! that does come is dropped, so nothing of it reaches the disk.
+
+use block::Segments;
 
 use super::Session;
 use super::tasks::Slot;
 use crate::link::Link;
-use crate::pdu::{RejectReason, TaskManagement, TaskManagementResponse};
-use crate::target::order;
-use block::Segments;
+use crate::pdu::{RejectReason, ScsiCommand, TaskManagement, TaskManagementResponse};
+use crate::scsi::is_lun_zero;
+use crate::serial::CmdSn;
+use crate::target::{Awaited, order};
 
 /// How many functions may wait for the disk at a time. Further ones are rejected.
 const MAX_PENDING: usize = 16;
@@ -18,6 +26,16 @@ const REASSIGNMENT_NOT_SUPPORTED: u8 = 4;
 const FUNCTION_NOT_SUPPORTED: u8 = 5;
 const FUNCTION_REJECTED: u8 = 255;
 
+/// A function that has been done, and is yet to be answered.
+pub(super) struct Function {
+    itt: u32,
+    response: u8,
+    /// Commands with numbers before this one are covered by it.
+    before: Option<CmdSn>,
+    /// The other sessions whose tasks it ended.
+    others: Awaited,
+}
+
 impl Session {
     pub(super) fn handle_task_management(
         &mut self,
@@ -27,23 +45,27 @@ impl Session {
         if self.pending_functions.len() >= MAX_PENDING {
             return Err(RejectReason::ImmediateCommandReject);
         }
-        let response = match pdu.function {
-            1 => self.abort_task(link, pdu),
-            2 => self.abort_task_set(link, pdu),
-            4 => self.clear_task_set(link, pdu),
-            5 => self.reset_logical_unit(link, pdu),
-            6 => self.reset_target(link, order::ABORT_TASKS),
+        let refused = |response| Function { itt: pdu.itt, response, before: None, others: Awaited::nobody() };
+        let is_on_lun = matches!(pdu.function, 2 | 4 | 5);
+        let function = match pdu.function {
+            _ if is_on_lun && !is_lun_zero(pdu.lun) => refused(LUN_DOES_NOT_EXIST),
+            1 => refused(self.abort_task(link, pdu)),
+            2 => self.end_tasks(link, pdu, None),
+            4 => self.end_tasks(link, pdu, Some(order::CLEAR_TASKS)),
+            // The target has one logical unit, so resetting one is resetting the other.
+            5 | 6 => self.end_tasks(link, pdu, Some(order::ABORT_TASKS)),
             7 => {
                 self.close_when_sent = true;
-                self.reset_target(link, order::COLD_RESET)
+                // Nothing more is taken from this session, so nothing is waited for (RFC 7143 4.2.3.3 b).
+                Function { before: None, ..self.end_tasks(link, pdu, Some(order::COLD_RESET)) }
             }
             // There is no ACA to clear: the NACA bit is not supported.
-            3 => FUNCTION_NOT_SUPPORTED,
-            8 => REASSIGNMENT_NOT_SUPPORTED,
-            _ => FUNCTION_REJECTED,
+            3 => refused(FUNCTION_NOT_SUPPORTED),
+            8 => refused(REASSIGNMENT_NOT_SUPPORTED),
+            _ => refused(FUNCTION_REJECTED),
         };
-        self.pending_functions.push_back(TaskManagementResponse { itt: pdu.itt, response });
-        self.on_abort_done(link);
+        self.pending_functions.push_back(function);
+        self.answer_functions(link);
         Ok(())
     }
 
@@ -52,54 +74,65 @@ impl Session {
             self.abort(link, slot);
             return FUNCTION_COMPLETE;
         }
-        // A command that the initiator has numbered but not sent: it is taken for received, and for aborted.
+        // A command that has not come, or not in its turn: it is taken for received, and for aborted.
         if link.window.contains(pdu.ref_cmd_sn) && pdu.cmd_sn.since(pdu.ref_cmd_sn).is_some_and(|n| n > 0) {
+            self.forget_early(pdu.ref_cmd_sn);
             link.window.forsake(pdu.ref_cmd_sn);
             return FUNCTION_COMPLETE;
         }
         TASK_DOES_NOT_EXIST
     }
 
-    fn abort_task_set(&mut self, link: &mut Link, pdu: &TaskManagement) -> u8 {
-        if pdu.lun != 0 {
-            return LUN_DOES_NOT_EXIST;
+    /// Ends all tasks that were numbered before the function, and what `orders` says of those of other sessions.
+    fn end_tasks(&mut self, link: &mut Link, pdu: &TaskManagement, orders: Option<u8>) -> Function {
+        let before = self.place_of(link, pdu.cmd_sn);
+        self.abort_tasks(link, Some(before));
+        let mut others = Awaited::nobody();
+        if let (Some(orders), Some(disk)) = (orders, &self.disk) {
+            // First the order, then the news of it: whoever has heard of a reset has no task from before.
+            others = disk.order_others(orders);
+            if orders != order::CLEAR_TASKS {
+                disk.lun().reset();
+            }
         }
-        self.abort_all(link);
-        FUNCTION_COMPLETE
+        Function { itt: pdu.itt, response: FUNCTION_COMPLETE, before: Some(before), others }
     }
 
-    fn clear_task_set(&mut self, link: &mut Link, pdu: &TaskManagement) -> u8 {
-        if pdu.lun != 0 {
-            return LUN_DOES_NOT_EXIST;
-        }
-        self.abort_all(link);
-        if let Some(disk) = &self.disk {
-            disk.order_others(order::ABORT_TASKS);
-        }
-        FUNCTION_COMPLETE
+    /// Where in the order of commands a function stands. A number that is nowhere near is not believed: then it stands
+    /// behind all that came.
+    fn place_of(&self, link: &Link, number: CmdSn) -> CmdSn {
+        let expected = link.window.expected();
+        let is_near = match number.since(expected) {
+            Some(ahead) => ahead == 0 || link.window.contains(number.plus(u32::MAX)),
+            None => expected.since(number).is_some_and(|behind| behind <= self.limits.command_window),
+        };
+        if is_near { number } else { expected }
     }
 
-    fn reset_logical_unit(&mut self, link: &mut Link, pdu: &TaskManagement) -> u8 {
-        if pdu.lun != 0 {
-            return LUN_DOES_NOT_EXIST;
-        }
-        self.reset_target(link, order::ABORT_TASKS)
-    }
-
-    /// The target has one logical unit, so resetting one is resetting the other.
-    fn reset_target(&mut self, link: &mut Link, orders: u8) -> u8 {
-        self.abort_all(link);
-        if let Some(disk) = &self.disk {
-            disk.lun().reset();
-            disk.order_others(orders);
-        }
-        FUNCTION_COMPLETE
+    /// Whether a command that has come in its turn was ended before.
+    pub(super) fn is_covered(&self, pdu: &ScsiCommand) -> bool {
+        let covers = |it: &Function| it.before.is_some_and(|before| pdu.cmd_sn.since(before).is_none());
+        self.pending_functions.iter().any(covers) && is_lun_zero(pdu.lun)
     }
 
     pub(super) fn abort_all(&mut self, link: &mut Link) {
         for slot in self.tasks.slots() {
             self.abort(link, slot);
         }
+    }
+
+    /// Ends the tasks of the disk that were numbered before `before`, or all; says how many.
+    pub(super) fn abort_tasks(&mut self, link: &mut Link, before: Option<CmdSn>) -> usize {
+        let mut ended = 0;
+        for slot in self.tasks.slots() {
+            let Some(open) = self.tasks.get_mut(slot) else { continue };
+            let is_before = before.is_none_or(|it| open.immediate || open.cmd_sn.since(it).is_none());
+            if is_before && is_lun_zero(open.lun) && !open.aborted {
+                self.abort(link, slot);
+                ended += 1;
+            }
+        }
+        ended
     }
 
     /// Ends a command without an answer. Its place is free once the disk is done with it.
@@ -121,14 +154,20 @@ impl Session {
         }
     }
 
-    /// Answers the functions that waited, if the disk is done with all that was aborted.
-    pub(super) fn on_abort_done(&mut self, link: &mut Link) {
+    /// Answers the functions that waited, as far as nothing of what they ended is left.
+    pub(super) fn answer_functions(&mut self, link: &mut Link) {
         if self.tasks.any_aborted() {
             return;
         }
-        while let Some(response) = self.pending_functions.pop_front() {
+        let expected = link.window.expected();
+        let is_done = |function: &Function| {
+            function.before.is_none_or(|before| expected.since(before).is_some()) && function.others.is_over()
+        };
+        while self.pending_functions.front().is_some_and(is_done)
+            && let Some(Function { itt, response, .. }) = self.pending_functions.pop_front()
+        {
             let numbers = link.status_numbers();
-            link.send(response.encode(&numbers), Segments::new());
+            link.send(TaskManagementResponse { itt, response }.encode(&numbers), Segments::new());
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Commands that write: immediate, unsolicited and solicited data.
 
+use std::collections::VecDeque;
+
 use iscsi::{Event, Limits};
 
-use crate::pair::{Pair, WRITE, open_target, write10};
+use crate::pair::{Pair, READ, WRITE, open_target, read10, write10};
 use crate::wire::{NO_TAG, Pdu};
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -98,7 +100,7 @@ fn several_r2ts_at_a_time() {
     let data = pattern(5120);
     let command = pair.scsi(&write10(0, 10), WRITE, 5120).with_data(&data[..512]);
     pair.send(&command);
-    let mut asked = std::collections::VecDeque::from(pair.receive_all());
+    let mut asked = VecDeque::from(pair.receive_all());
     assert_eq!(asked.len(), 3);
     let mut count = 0;
     while let Some(pdu) = asked.pop_front() {
@@ -263,4 +265,120 @@ fn r2ts_wait_when_too_much_is_asked_for() {
         asked.extend(pair.receive_all());
     }
     assert_eq!(done, 4);
+}
+
+#[test]
+fn writes_larger_than_the_limit_do_not_wait_for_each_other() {
+    let target = open_target();
+    let limits = Limits { bytes_in_flight: 4096, ..Limits::default() };
+    let mut pair = Pair::with_limits(&[&target], limits);
+    pair.log_in(&["InitialR2T=Yes", "ImmediateData=No", "MaxBurstLength=2048", "MaxOutstandingR2T=1"]);
+    let commands: Vec<Pdu> = (0..3).map(|n| pair.scsi(&write10(n * 16, 16), WRITE, 8192)).collect();
+    commands.iter().for_each(|command| pair.send(command));
+    let mut asked = VecDeque::from(pair.receive_all());
+    assert_eq!(asked.len(), 1, "the others wait until the first has all of its data");
+    let mut done = Vec::new();
+    while let Some(pdu) = asked.pop_front() {
+        if pdu.opcode() == 0x21 {
+            is_good(&pdu);
+            done.push(pdu.itt());
+            continue;
+        }
+        let (ttt, offset, length) = r2t(&pdu);
+        pair.send(&data_out(pdu.itt(), ttt, 0, offset, true, &pattern(length)));
+        asked.extend(pair.receive_all());
+    }
+    assert_eq!(done, commands.iter().map(Pdu::itt).collect::<Vec<_>>());
+}
+
+#[test]
+fn data_that_comes_unasked_counts_as_in_flight() {
+    let target = open_target();
+    let limits = Limits { bytes_in_flight: 8192, ..Limits::default() };
+    let mut pair = Pair::with_limits(&[&target], limits);
+    pair.log_in(&["InitialR2T=No", "ImmediateData=Yes", "MaxRecvDataSegmentLength=262144"]);
+    pair.hold_io = true;
+    let mut write = pair.scsi(&write10(0, 16), WRITE, 8192).with_data(vec![1; 2048]);
+    write.bhs[1] &= 0x7f;
+    pair.send(&write);
+    pair.send(&data_out(write.itt(), NO_TAG, 0, 2048, false, &[1; 2048]));
+    for lba in [0, 8] {
+        let read = pair.scsi(&read10(lba, 8), READ, 4096);
+        pair.send(&read);
+    }
+    assert_eq!(pair.io.len(), 1, "half of the room is taken by what came unasked");
+    // What is not there yet comes, whatever is in flight: else nothing would ever end.
+    pair.send(&data_out(write.itt(), NO_TAG, 1, 4096, true, &[1; 4096]));
+    assert_eq!(pair.io.len(), 2, "the write goes on");
+    pair.hold_io = false;
+    assert_eq!(pair.receive_all().len(), 3);
+    pair.expect_alive();
+}
+
+#[test]
+fn writes_that_fill_the_limit_unasked_still_get_their_r2ts() {
+    let target = open_target();
+    let limits = Limits { bytes_in_flight: 4096, ..Limits::default() };
+    let mut pair = Pair::with_limits(&[&target], limits);
+    pair.log_in(&["InitialR2T=No", "ImmediateData=Yes"]);
+    let commands: Vec<Pdu> =
+        (0..8).map(|n| pair.scsi(&write10(n * 4, 4), WRITE, 2048).with_data(vec![7; 1024])).collect();
+    commands.iter().for_each(|command| pair.send(command));
+    let mut asked = pair.receive_all();
+    let mut done = 0;
+    while let Some(pdu) = asked.pop() {
+        if pdu.opcode() == 0x21 {
+            is_good(&pdu);
+            done += 1;
+            continue;
+        }
+        let (ttt, offset, length) = r2t(&pdu);
+        assert_eq!((offset, length), (1024, 1024));
+        pair.send(&data_out(pdu.itt(), ttt, 0, offset, true, &[7; 1024]));
+        asked.extend(pair.receive_all());
+    }
+    assert_eq!(done, 8);
+    assert!(pair.disk[..8 * 2048].iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn a_write_that_has_room_does_not_wait_behind_a_read_that_has_none() {
+    let target = open_target();
+    let limits = Limits { bytes_in_flight: 8192, ..Limits::default() };
+    let mut pair = Pair::with_limits(&[&target], limits);
+    pair.log_in(&["InitialR2T=Yes", "ImmediateData=No", "MaxRecvDataSegmentLength=262144"]);
+    let write = pair.scsi(&write10(0, 16), WRITE, 8192);
+    pair.send(&write);
+    let (ttt, ..) = r2t(&pair.receive());
+    let read = pair.scsi(&read10(0, 8), READ, 4096);
+    pair.send(&read);
+    pair.expect_silence();
+    pair.send(&data_out(write.itt(), ttt, 0, 0, true, &[1; 8192]));
+    let order: Vec<u32> = pair.receive_all().iter().map(Pdu::itt).collect();
+    assert_eq!(order, [write.itt(), read.itt()]);
+}
+
+#[test]
+fn a_verify_that_has_room_for_its_data_may_read_what_it_compares() {
+    let target = open_target();
+    for blocks in [16_u16, 8192] {
+        let limits = Limits { bytes_in_flight: 4096, ..Limits::default() };
+        let mut pair = Pair::with_limits(&[&target], limits);
+        pair.log_in(&["InitialR2T=Yes", "ImmediateData=No"]);
+        let length = u32::from(blocks) * 512;
+        let [high, low] = blocks.to_be_bytes();
+        let verify = pair.scsi(&[0x2f, 0x02, 0, 0, 0, 0, 0, high, low, 0], WRITE, length);
+        pair.send(&verify);
+        let mut pdu = pair.receive();
+        while pdu.opcode() == 0x31 {
+            let (ttt, offset, length) = r2t(&pdu);
+            for (sn, at) in (0..length).step_by(65_536).enumerate() {
+                let part = (length - at).min(65_536);
+                let is_last = at + part == length;
+                pair.send(&data_out(verify.itt(), ttt, sn as u32, offset + at, is_last, &vec![0; part]));
+            }
+            pdu = pair.receive();
+        }
+        is_good(&pdu);
+    }
 }

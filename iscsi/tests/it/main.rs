@@ -11,4 +11,5 @@ mod peers;
 mod robust;
 mod session;
 mod sessions;
+mod task_management;
 mod wire;

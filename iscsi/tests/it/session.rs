@@ -58,6 +58,52 @@ fn not_everything_that_comes_early_is_kept() {
 }
 
 #[test]
+fn what_comes_early_is_bounded_in_bytes_too() {
+    const ROOM: usize = 2 << 20;
+    let target = open_target();
+    for (count, ends) in [(ROOM / 65_536, false), (ROOM / 65_536 + 1, true)] {
+        let mut pair = Pair::logged_in(&[&target]);
+        let missing = pair.scsi(&[0], 0, 0);
+        for n in 0..count {
+            let command = pair.scsi(&write10(n as u32 * 128, 128), WRITE, 65_536);
+            pair.send(&command.with_data(vec![5; 65_536]));
+        }
+        pair.expect_silence();
+        assert_eq!(pair.connection.is_closed(), ends, "{count} first bursts");
+        if !ends {
+            pair.send(&missing);
+            assert_eq!(pair.receive_all().len(), count + 1, "and all of them are done");
+        }
+    }
+}
+
+#[test]
+fn what_comes_early_counts_as_in_flight() {
+    let target = open_target();
+    let limits = Limits { bytes_in_flight: 8192, ..Limits::default() };
+    let mut pair = Pair::with_limits(&[&target], limits);
+    pair.log_in(&["InitialR2T=No", "ImmediateData=Yes", "MaxRecvDataSegmentLength=262144"]);
+    pair.hold_io = true;
+    for _ in 0..2 {
+        let mut read = pair.scsi(&read10(0, 4), READ, 2048).with_bytes(0, &[0x41]);
+        pair.cmd_sn -= 1;
+        read = read.with(24, pair.cmd_sn);
+        pair.send(&read);
+    }
+    assert_eq!(pair.io.len(), 2);
+    let missing = pair.scsi(&[0], 0, 0);
+    let early = pair.scsi(&write10(0, 16), WRITE, 8192).with_data(vec![1; 8192]);
+    pair.send(&early);
+    let read = pair.scsi(&read10(0, 4), READ, 2048).with_bytes(0, &[0x41]);
+    pair.cmd_sn -= 1;
+    pair.send(&read);
+    assert_eq!(pair.io.len(), 2, "no room");
+    pair.send(&missing);
+    pair.hold_io = false;
+    assert_eq!(pair.receive_all().len(), 5);
+}
+
+#[test]
 fn a_missing_command_that_is_aborted_is_missed_no_longer() {
     let target = open_target();
     let mut pair = Pair::logged_in(&[&target]);
