@@ -2,6 +2,7 @@
 
 mod checks;
 pub mod entity;
+pub mod exchange;
 mod model;
 mod names;
 mod store;
