@@ -1,12 +1,15 @@
 //! The bare TCP request and response of the same sizes: what the machine can do when there is no iSCSI, no SCSI
-//! and no disk at all. A thread per connection, nothing batched.
+//! and no disk at all. A thread per connection, nothing batched. What is read comes from memory as large as the part
+//! of the disk that the load uses, in the same order: one buffer sent again and again would never leave the
+//! processor's cache, and be a limit that nobody who serves a disk can reach.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::load::Spec;
+use crate::load::{Pattern, Spec};
 use crate::wire::BHS_LEN;
 
 /// Bytes of a request and of its response, as an iSCSI command of that kind would move.
@@ -14,13 +17,30 @@ fn sizes(spec: &Spec) -> (usize, usize) {
     if spec.write { (BHS_LEN + spec.size, BHS_LEN) } else { (BHS_LEN, BHS_LEN + spec.size) }
 }
 
-fn serve(mut stream: TcpStream, request: usize, response: usize) -> io::Result<()> {
+/// The disk's content, as far as the load reads it.
+fn memory(spec: &Spec) -> Vec<u8> {
+    // Other than zero: untouched zeroes would all be one page.
+    vec![1; if spec.write { 0 } else { usize::try_from(spec.span).unwrap_or(usize::MAX) }]
+}
+
+fn serve(mut stream: TcpStream, spec: &Spec, number: usize, memory: &[u8]) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let (mut question, answer) = (vec![0; request], vec![0; response]);
+    let mut pattern = Pattern::new(spec, number);
+    let (mut question, header) = (vec![0; sizes(spec).0], [0; BHS_LEN]);
     loop {
         stream.read_exact(&mut question)?;
-        stream.write_all(&answer)?;
+        let at = usize::try_from(pattern.next_lba() * 512).unwrap_or(0);
+        let data = memory.get(at..at + spec.size).unwrap_or_default();
+        send(&mut stream, &header, data)?;
     }
+}
+
+/// Both in one call, as far as the socket takes them.
+fn send(stream: &mut TcpStream, header: &[u8], data: &[u8]) -> io::Result<()> {
+    let sent = stream.write_vectored(&[IoSlice::new(header), IoSlice::new(data)])?;
+    let (header, data) = (header.get(sent..), data.get(sent.saturating_sub(header.len())..));
+    stream.write_all(header.unwrap_or_default())?;
+    stream.write_all(data.unwrap_or_default())
 }
 
 fn ask(portal: SocketAddr, spec: &Spec, until: Instant) -> io::Result<u64> {
@@ -51,11 +71,12 @@ fn ask(portal: SocketAddr, spec: &Spec, until: Instant) -> io::Result<u64> {
 pub(crate) fn run(spec: &Spec) -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let portal = listener.local_addr()?;
-    let (request, response) = sizes(spec);
     let connections = spec.initiators;
+    let (memory, served) = (Arc::new(memory(spec)), spec.clone());
     thread::spawn(move || {
-        for stream in listener.incoming().take(connections).flatten() {
-            thread::spawn(move || serve(stream, request, response));
+        for (number, stream) in listener.incoming().take(connections).flatten().enumerate() {
+            let (memory, spec) = (Arc::clone(&memory), served.clone());
+            thread::spawn(move || serve(stream, &spec, number, &memory));
         }
     });
     let begun = Instant::now();

@@ -43,7 +43,7 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    fn new(spec: &Spec, number: usize) -> Self {
+    pub(crate) fn new(spec: &Spec, number: usize) -> Self {
         let blocks = (spec.size / 512) as u64;
         let slots = (spec.span / spec.size as u64).max(1);
         let state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number as u64 + 1) | 1;
