@@ -319,12 +319,13 @@ impl Connection {
             initiator: agreed.initiator.clone(),
             target: membership.as_ref().map(|it| it.target().name().to_owned()),
             isid: agreed.isid,
-            authenticated: agreed.authenticated,
+            authenticated: agreed.proved.is_some(),
         });
         let beginning = Beginning {
             limits: self.limits.clone(),
             params: agreed.params,
             initiator: agreed.initiator,
+            proved: agreed.proved,
             cid: agreed.cid,
             portal: self.portal,
             disk: membership,

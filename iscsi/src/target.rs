@@ -64,7 +64,8 @@ pub trait Directory: Send + Sync {
     /// The target of that name, which is given in lower case.
     fn target(&self, iqn: &str) -> Option<Arc<Target>>;
 
-    /// The targets that this initiator may see.
+    /// The targets that are this initiator's, by the name that it goes by. Those that ask for proof are shown to it
+    /// only when it has given that.
     fn targets_for(&self, initiator: &str) -> Vec<Arc<Target>>;
 }
 

@@ -86,9 +86,9 @@ impl Authentication {
         }
     }
 
-    /// Whether the initiator has proved who it is.
-    pub(super) fn is_proved(&self) -> bool {
-        self.account.is_some() && matches!(self.state, State::Done)
+    /// Who the initiator has proved to be.
+    pub(super) fn into_proved(self) -> Option<Account> {
+        self.account.filter(|_| matches!(self.state, State::Done))
     }
 
     /// Whether nothing was offered so far.

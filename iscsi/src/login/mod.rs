@@ -11,7 +11,7 @@ use crate::event::LoginStatus;
 use crate::limits::{Limits, MAX_LOGIN_REQUESTS};
 use crate::params::{Answer, Params};
 use crate::pdu::LoginRequest;
-use crate::target::{Credentials, Directory, Target, may_log_in};
+use crate::target::{Account, Credentials, Directory, Target, may_log_in};
 use crate::text::{self, Answers};
 
 /// The only portal group there is.
@@ -95,7 +95,8 @@ pub(crate) struct Login {
 pub(crate) struct Agreed {
     pub(crate) initiator: String,
     pub(crate) target: Option<Arc<Target>>,
-    pub(crate) authenticated: bool,
+    /// Who the initiator has proved to be.
+    pub(crate) proved: Option<Account>,
     pub(crate) params: Params,
     pub(crate) isid: [u8; 6],
     pub(crate) cid: u16,
@@ -127,9 +128,9 @@ impl Login {
     pub(crate) fn take_agreed(&mut self) -> Option<Agreed> {
         let (leading, parties) = (self.leading.take()?, self.parties.take()?);
         Some(Agreed {
-            authenticated: parties.auth.is_proved(),
             initiator: parties.initiator,
             target: parties.target,
+            proved: parties.auth.into_proved(),
             params: std::mem::take(&mut self.params).settled(),
             isid: leading.isid,
             cid: leading.cid,
@@ -266,8 +267,9 @@ impl Login {
         Ok(Parties { initiator, target: Some(target), auth })
     }
 
-    /// Whoever asks is shown its own targets and no others. An initiator that insists on CHAP is met with the
-    /// account of the first of them.
+    /// Whoever asks is shown its own targets and no others, and of those that ask for proof only the ones for which it
+    /// has given that. An initiator that offers CHAP is met with the account of the first of them; one that does not
+    /// may ask, and be shown the others.
     fn meet_for_discovery(
         &self,
         request: &LoginRequest,
@@ -278,10 +280,11 @@ impl Login {
         if request.tsih != 0 {
             return Err(refuse(LoginStatus::SessionDoesNotExist, "there is no such session"));
         }
-        let insists = offer.is_some_and(|offer| offer.split(',').all(|method| method != "None"));
-        let targets = if insists { directory.targets_for(&initiator) } else { Vec::new() };
+        let offers_proof = offer.is_some_and(|offer| offer.split(',').any(|method| method == "CHAP"));
+        let targets = if offers_proof { directory.targets_for(&initiator) } else { Vec::new() };
+        let mut credentials = targets.iter().map(|target| target.credentials());
         let Credentials { chap, mutual, .. } =
-            targets.first().map(|target| target.credentials().clone()).unwrap_or_default();
+            credentials.find(|credentials| credentials.chap.is_some()).cloned().unwrap_or_default();
         Ok(Parties { initiator, target: None, auth: Authentication::new(chap, mutual, self.entropy) })
     }
 

@@ -26,13 +26,15 @@ use crate::limits::Limits;
 use crate::link::Link;
 use crate::params::Params;
 use crate::pdu::{Frame, RejectReason, Request};
-use crate::target::{Directory, Errand, Membership, Target};
+use crate::target::{Account, Directory, Errand, Membership, Target};
 
 /// A session, which has this one connection.
 pub(crate) struct Session {
     limits: Limits,
     params: Params,
     initiator: String,
+    /// Who the initiator has proved to be.
+    proved: Option<Account>,
     cid: u16,
     portal: SocketAddr,
     /// The target; `None` in a discovery session.
@@ -81,6 +83,7 @@ pub(crate) struct Beginning {
     pub(crate) limits: Limits,
     pub(crate) params: Params,
     pub(crate) initiator: String,
+    pub(crate) proved: Option<Account>,
     pub(crate) cid: u16,
     pub(crate) portal: SocketAddr,
     pub(crate) disk: Option<Membership>,
@@ -88,11 +91,12 @@ pub(crate) struct Beginning {
 
 impl Session {
     pub(crate) fn new(beginning: Beginning, now: Duration) -> Self {
-        let Beginning { limits, params, initiator, cid, portal, disk } = beginning;
+        let Beginning { limits, params, initiator, proved, cid, portal, disk } = beginning;
         Self {
             limits,
             params,
             initiator,
+            proved,
             cid,
             portal,
             disk,

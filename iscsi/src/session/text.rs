@@ -7,7 +7,7 @@ use super::Session;
 use crate::link::Link;
 use crate::params::Answer;
 use crate::pdu::{NO_TAG, RejectReason, TextRequest, TextResponse};
-use crate::target::Directory;
+use crate::target::{Directory, Membership, Target};
 use crate::text::{self, Answers};
 
 /// An exchange that takes more than one request and response.
@@ -87,24 +87,34 @@ impl Session {
         answers
     }
 
-    /// Lists the targets that this initiator may see: all of them, one of them, or the session's own.
+    /// RFC 7143 appendix C. A discovery session may list what the initiator may see, or one of that; any other session
+    /// its own target and no more.
     fn send_targets(&self, value: &str, directory: &dyn Directory, answers: &mut Answers) {
-        let own = self.disk.as_ref().map(|disk| disk.target().name());
-        let only = match (value, own) {
-            ("All", _) => None,
-            ("", Some(own)) => Some(own.to_owned()),
-            (name, _) if name.contains('.') => Some(name.to_ascii_lowercase()),
-            _ => {
-                answers.push("SendTargets", "Reject");
-                return;
+        let name = value.to_ascii_lowercase();
+        if let Some(own) = self.disk.as_ref().map(Membership::target) {
+            match value {
+                "All" => answers.push("SendTargets", "Reject"),
+                _ if value.is_empty() || name == own.name() => self.list(own, answers),
+                _ => {}
             }
-        };
+            return;
+        }
+        if value != "All" && !name.contains('.') {
+            answers.push("SendTargets", "Reject");
+            return;
+        }
         for target in directory.targets_for(&self.initiator) {
-            if only.as_ref().is_none_or(|only| only == target.name()) && answers.len() < self.limits.max_text
-            {
-                answers.push("TargetName", target.name());
-                answers.push("TargetAddress", &format!("{},1", self.portal));
+            let is_asked_for = value == "All" || name == target.name();
+            let chap = target.credentials().chap.as_ref();
+            let may_see = chap.is_none_or(|account| self.proved.as_ref() == Some(account));
+            if is_asked_for && may_see && answers.len() < self.limits.max_text {
+                self.list(&target, answers);
             }
         }
+    }
+
+    fn list(&self, target: &Target, answers: &mut Answers) {
+        answers.push("TargetName", target.name());
+        answers.push("TargetAddress", &format!("{},1", self.portal));
     }
 }

@@ -1,6 +1,6 @@
 //! Authentication, one way and both.
 
-use iscsi::{Credentials, Event};
+use iscsi::{Credentials, Event, Limits};
 use md5::Digest;
 
 use crate::pair::{INITIATOR, Pair, TARGET, account, target_named};
@@ -20,7 +20,7 @@ fn target() -> std::sync::Arc<iscsi::Target> {
     )
 }
 
-fn response(algorithm: u32, identifier: u8, secret: &str, challenge: &[u8]) -> Vec<u8> {
+pub(crate) fn response(algorithm: u32, identifier: u8, secret: &str, challenge: &[u8]) -> Vec<u8> {
     fn hash<D: Digest>(message: &[u8]) -> Vec<u8> {
         D::digest(message).to_vec()
     }
@@ -34,11 +34,11 @@ fn response(algorithm: u32, identifier: u8, secret: &str, challenge: &[u8]) -> V
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02X}"))
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let digits = text.strip_prefix("0x").unwrap();
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
@@ -63,7 +63,11 @@ struct Challenged {
 }
 
 fn challenged(offer: &str) -> Challenged {
-    let mut pair = Pair::new(&[&target()]);
+    challenged_with(offer, [7; 32])
+}
+
+fn challenged_with(offer: &str, entropy: [u8; 32]) -> Challenged {
+    let mut pair = Pair::with_entropy(&[&target()], Limits::default(), entropy);
     let names = [format!("InitiatorName={INITIATOR}"), format!("TargetName={TARGET}")];
     let request = pair.login(0x81).with_text(&[&names[0], &names[1], "AuthMethod=CHAP,None"]);
     pair.send(&request);
@@ -174,20 +178,54 @@ fn an_unknown_algorithm_ends_it() {
 
 #[test]
 fn the_target_proves_itself_where_that_is_wanted() {
-    let Challenged { mut pair, identifier, challenge } = challenged("7");
-    let ours = vec![0x5a; 24];
-    let reply = answer(
-        &mut pair,
-        &[
-            "CHAP_N=joe",
-            &format!("CHAP_R={}", base64(&response(7, identifier, SECRET, &challenge))),
-            "CHAP_I=0x21",
-            &format!("CHAP_C={}", base64(&ours)),
-        ],
-    );
-    assert_eq!((reply.login_status(), reply.flags()), (0, 0x81));
-    assert_eq!(reply.value("CHAP_N").as_deref(), Some("disk"));
-    assert_eq!(unhex(&reply.value("CHAP_R").unwrap()), response(7, 0x21, OTHER_SECRET, &ours));
+    for algorithm in 5..=8 {
+        let Challenged { mut pair, identifier, challenge } = challenged(&algorithm.to_string());
+        let ours = vec![0x5a; 24];
+        let reply = answer(
+            &mut pair,
+            &[
+                "CHAP_N=joe",
+                &format!("CHAP_R={}", base64(&response(algorithm, identifier, SECRET, &challenge))),
+                "CHAP_I=0x21",
+                &format!("CHAP_C={}", base64(&ours)),
+            ],
+        );
+        assert_eq!((reply.login_status(), reply.flags()), (0, 0x81));
+        assert_eq!(reply.value("CHAP_N").as_deref(), Some("disk"));
+        let proof = unhex(&reply.value("CHAP_R").unwrap());
+        assert_eq!(proof, response(algorithm, 0x21, OTHER_SECRET, &ours), "algorithm {algorithm}");
+    }
+}
+
+#[test]
+fn an_answer_holds_for_one_challenge_one_identifier_and_one_connection() {
+    for algorithm in 5..=8 {
+        let offer = algorithm.to_string();
+        let heard = challenged(&offer);
+        let right = response(algorithm, heard.identifier, SECRET, &heard.challenge);
+        let replayed = format!("CHAP_R={}", hex(&right));
+        let again = challenged_with(&offer, [8; 32]);
+        assert_ne!((again.identifier, &again.challenge), (heard.identifier, &heard.challenge));
+        assert_refused(again.pair, &["CHAP_N=joe", &replayed]);
+
+        let it = challenged(&offer);
+        let other = response(algorithm, it.identifier.wrapping_add(1), SECRET, &it.challenge);
+        assert_refused(it.pair, &["CHAP_N=joe", &format!("CHAP_R={}", hex(&other))]);
+        // The answer that the target would give, which whoever does not know the initiator's secret may have got.
+        let it = challenged(&offer);
+        let reflected = response(algorithm, it.identifier, OTHER_SECRET, &it.challenge);
+        assert_refused(it.pair, &["CHAP_N=disk", &format!("CHAP_R={}", hex(&reflected))]);
+    }
+}
+
+#[test]
+fn nothing_is_proved_to_whoever_has_not_proved_itself() {
+    for algorithm in 5..=8 {
+        let it = challenged(&algorithm.to_string());
+        let wrong = response(algorithm, it.identifier, "abcdefghijkl1235", &it.challenge);
+        let wrong = format!("CHAP_R={}", hex(&wrong));
+        assert_refused(it.pair, &["CHAP_N=joe", &wrong, "CHAP_I=1", "CHAP_C=0x01020304"]);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod chap;
 mod commands;
 mod data_out;
+mod discovery;
 mod login;
 mod pair;
 mod peers;

@@ -82,6 +82,10 @@ impl Pair {
     }
 
     pub(crate) fn with_limits(targets: &[&Arc<Target>], limits: Limits) -> Self {
+        Self::with_entropy(targets, limits, [7; 32])
+    }
+
+    pub(crate) fn with_entropy(targets: &[&Arc<Target>], limits: Limits, entropy: [u8; 32]) -> Self {
         let directory = Arc::new(Targets(targets.iter().map(|target| Arc::clone(target)).collect()));
         let woken = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&woken);
@@ -89,7 +93,7 @@ impl Pair {
         let portal = "10.0.0.1:3260".parse().unwrap();
         let now = Duration::from_secs(1000);
         Self {
-            connection: Connection::new(directory, portal, limits, [7; 32], wake, now),
+            connection: Connection::new(directory, portal, limits, entropy, wake, now),
             now,
             events: Vec::new(),
             disk: vec![0; usize::try_from(BLOCKS).unwrap() * 512],

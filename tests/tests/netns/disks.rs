@@ -86,6 +86,12 @@ fn stock_tools_find_their_disk_and_no_other() -> Result {
     ]);
     let foreign = foreign.unwrap_or_default();
     ensure!(!foreign.contains("Target"), "anybody is told of targets: {foreign}");
+    // Nor does its own name alone show a client its target, nor another's account with it.
+    let bare = format!("iscsi://{}", one.disk.portal);
+    for url in [bare, portal(&two.disk)] {
+        let list = two.client.namespace().run(&["iscsi-ls", "-i", &one.disk.initiator, &url])?;
+        ensure!(!list.stdout.contains("Target"), "{url} is told of targets: {}", list.stdout);
+    }
 
     let about = one.inquire(&one.disk)?.success()?;
     for line in ["Vendor:BOOTD", "Product:Virtual Disk", "Peripheral Device Type:DIRECT_ACCESS"] {
