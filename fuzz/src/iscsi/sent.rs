@@ -33,6 +33,8 @@ pub(super) struct Command {
     pub(super) reads_at: Option<u64>,
     /// Its CmdSN, where it has one of its own.
     pub(super) number: Option<u32>,
+    /// Whether it was sent beyond the window.
+    pub(super) is_lost: bool,
     received: u32,
     /// Data-In of the sequence that goes on.
     sequence: u32,
@@ -57,6 +59,7 @@ impl Command {
             body,
             reads_at,
             number: None,
+            is_lost: false,
             received: 0,
             sequence: 0,
             data_pdus: 0,
@@ -135,6 +138,11 @@ impl Ledger {
         open.filter_map(|(itt, sent)| Some((*itt, sent.command.as_ref()?)))
     }
 
+    /// A command that the target has yet to answer.
+    pub(super) fn unanswered(&self) -> Option<(u32, &Command)> {
+        self.open().find(|(_, command)| !command.is_lost).filter(|_| !self.is_blurred)
+    }
+
     /// Bytes that R2Ts of open commands have asked for; none while it is not known which commands are open.
     pub(super) fn requested(&self) -> u64 {
         if self.is_blurred || !self.functions.is_empty() {
@@ -184,6 +192,9 @@ impl Ledger {
     pub(super) fn rejected(&mut self, bhs: &[u8]) {
         let itt = bhs[16..20].iter().fold(0, |itt, byte| itt << 8 | u32::from(*byte));
         self.functions.remove(&itt);
+        if let Some(sent) = self.sent.get_mut(&itt) {
+            sent.answers += 1;
+        }
     }
 
     pub(super) fn function_answered(&mut self, pdu: &Pdu) {

@@ -30,6 +30,8 @@ struct World {
     peers: Vec<Peer>,
     /// Whether what the target sends is read at once.
     is_eager: bool,
+    /// Whether there was task management: then a command may end without an answer.
+    had_functions: bool,
 }
 
 /// The input is what is done, step by step. Whatever it was, every session can be brought to rest and leaves nothing
@@ -70,7 +72,8 @@ impl World {
         let limits = limits(input)?;
         let targets = Arc::new(Targets::new(LunOptions::default()));
         let is_eager = input.arbitrary()?;
-        let mut world = Self { targets, limits, now: LONG, peers: Vec::new(), is_eager };
+        let mut world =
+            Self { targets, limits, now: LONG, peers: Vec::new(), is_eager, had_functions: false };
         world.connect(input)?;
         world.settle();
         Ok(world)
@@ -121,6 +124,7 @@ impl World {
         }
         let Some(last) = self.peers.len().checked_sub(1) else { return self.connect(input) };
         let at = input.int_in_range(0..=last)?;
+        self.had_functions |= what == 22;
         let Some(peer) = self.peers.get_mut(at) else { return Ok(()) };
         if !peer.logged_in && what < 26 {
             peer.read(usize::MAX);
@@ -201,19 +205,37 @@ impl World {
         panic!("requests to the disk without end");
     }
 
+    /// Whatever the target asks for comes. Then every command is answered: none waits for what another keeps.
+    fn answer_all(&mut self, at: usize) {
+        for _ in 0..10_000 {
+            self.run_dry();
+            let now = self.now;
+            let Some(peer) = self.peers.get_mut(at).filter(|peer| is_whole(peer)) else { return };
+            if let Some(pdu) = peer.late.pop() {
+                peer.send(&pdu, now);
+            } else if let Some(ask) = peer.asked.pop_front() {
+                peer.answer_r2t(ask, now);
+            } else {
+                let open = peer.ledger.unanswered().map(|(itt, _)| itt);
+                assert!(self.had_functions || open.is_none(), "never answered: {open:?}");
+                return;
+            }
+        }
+        panic!("R2Ts without end");
+    }
+
     /// Every session that goes on still does what it should: it aborts what is open, has its whole window again, and
     /// answers a ping.
     fn come_to_rest(&mut self) {
         self.run_dry();
         for at in 0..self.peers.len() {
+            self.answer_all(at);
             let Some(peer) = self.peers.get_mut(at).filter(|peer| is_whole(peer)) else { continue };
             let abort = peer.tag();
             peer.ledger.note(abort, None);
             peer.ledger.note_abort(abort, None);
             let number = peer.cmd_sn;
             peer.send(&Pdu::new(0x42, 0x82, abort).with(20, NO_TAG).with(24, number), self.now);
-            let late = std::mem::take(&mut peer.late);
-            late.iter().for_each(|pdu| peer.send(pdu, self.now));
             self.run_dry();
             let Some(peer) = self.peers.get_mut(at).filter(|peer| is_whole(peer)) else { continue };
             assert_eq!(peer.ledger.requested(), 0, "a command outlives its abortion");
@@ -365,7 +387,10 @@ fn command(input: &mut Unstructured<'_>, peer: &mut Peer, now: Duration) -> Resu
                 (0, number)
             }
             // Beyond the window, also if that has moved meanwhile: it must be as if it never came.
-            None => (0, peer.window.1.wrapping_add(1).wrapping_add(peer.limits.command_window)),
+            None => {
+                command.is_lost = true;
+                (0, peer.window.1.wrapping_add(1).wrapping_add(peer.limits.command_window))
+            }
         },
     };
     let pdu = Pdu::new(0x01 | bit, flags, itt).with(20, expected).with(24, cmd_sn).with_bytes(32, &bytes);

@@ -19,6 +19,10 @@ impl Session {
         if !self.deferred.is_empty() {
             self.start_deferred(link);
         }
+        // What was sent has made room, and nobody may have anything to say before they come.
+        if !self.waiting_for_r2t.is_empty() {
+            self.send_r2ts(link);
+        }
     }
 
     /// Sends Data-In up to the end of a sequence; a command that has more is behind the others then.

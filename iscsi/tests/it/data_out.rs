@@ -382,3 +382,20 @@ fn a_verify_that_has_room_for_its_data_may_read_what_it_compares() {
         is_good(&pdu);
     }
 }
+
+#[test]
+fn an_r2t_that_waits_for_room_comes_when_that_was_sent() {
+    let target = open_target();
+    let limits = Limits { bytes_in_flight: 4096, ..Limits::default() };
+    let mut pair = Pair::with_limits(&[&target], limits);
+    pair.log_in(&["InitialR2T=Yes", "ImmediateData=No"]);
+    pair.hold_io = true;
+    let read = pair.scsi(&read10(0, 8), READ, 4096);
+    let write = pair.scsi(&write10(0, 8), WRITE, 4096);
+    pair.send(&read);
+    pair.send(&write);
+    pair.expect_silence();
+    pair.finish_io();
+    let order: Vec<(u8, u32)> = pair.receive_all().iter().map(|pdu| (pdu.opcode(), pdu.itt())).collect();
+    assert_eq!(order, [(0x25, read.itt()), (0x31, write.itt())]);
+}
