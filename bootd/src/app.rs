@@ -18,7 +18,7 @@ use lvm::{Embedded, EmbeddedConfig, Engine, EngineError, Sim};
 use menus::{MenuError, Menus};
 use netboot::{Boots, Interface, Leases, Settings};
 use parking_lot::Mutex;
-use site::{Site, Store, StoreError};
+use site::{Location, Site, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,7 @@ pub(crate) enum AppError {
 pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let started = unix_millis();
     let directory = DataDirectory::take(&config)?;
-    let store = Store::open(config.database())?;
+    let store = Store::open(&location(&config))?;
     let site = store.snapshot()?;
     let menus = Menus::new(data::templates(&config.menus())?)?;
     let files = files(&config);
@@ -138,7 +138,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
 /// What was read at the start.
 pub(crate) struct Parts {
     pub(crate) config: Config,
-    pub(crate) site: Site,
+    pub(crate) site: Arc<Site>,
     pub(crate) menus: Menus,
     pub(crate) files: Files,
     pub(crate) leases: Leases,
@@ -150,7 +150,7 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
     State {
         links: links(&config, &files),
         config,
-        site: ArcSwap::from_pointee(site),
+        site: ArcSwap::new(site),
         leases: Mutex::new(leases),
         boots: Mutex::new(Boots::new()),
         firmwares: Mutex::default(),
@@ -301,6 +301,11 @@ async fn watch(state: &State, stop: CancellationToken) -> Result<(), AppError> {
             return Err(AppError::Interface(lost));
         }
     }
+}
+
+/// Where the site's database is.
+pub(crate) fn location(config: &Config) -> Location {
+    Location::Sqlite(config.database())
 }
 
 /// The files that clients may fetch.

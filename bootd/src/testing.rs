@@ -45,7 +45,7 @@ pub(crate) fn state(directory: &Path) -> (Arc<State>, Store, Receiver<Event>) {
     for folder in [&config.data, &config.files(), &config.menus(), &config.images()] {
         std::fs::create_dir_all(folder).unwrap();
     }
-    let store = Store::open(config.database()).unwrap();
+    let store = Store::open(&app::location(&config)).unwrap();
     let menus = menus::Menus::new(data::templates(&config.menus()).unwrap()).unwrap();
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));

@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use site::Site;
 use site::entity::{Definition, Edit, Editing, Entity, EntityId, Model, Values, VariableName};
 
 const ENTITIES: usize = 1700;
@@ -14,7 +15,7 @@ const VARIABLES: usize = 33; // beside MAC and address
 fn main() {
     println!(
         "{:>9} {:>10} {:>12} {:>12} {:>12} {:>12} {:>9}",
-        "entities", "restore", "by MAC", "effective", "one edit", "served", "memory"
+        "entities", "restore", "by MAC", "effective", "one edit", "snapshot", "memory"
     );
     for times in [1, 100] {
         measure(ENTITIES * times);
@@ -48,7 +49,7 @@ fn measure(count: usize) {
         black_box(model.apply(&[edit]).unwrap());
     });
     let started = Instant::now();
-    black_box(model.served());
+    black_box(Site::of(model));
     let served = started.elapsed();
     println!(
         "{count:>9} {restore:>10.0?} {by_mac:>12.2?} {effective:>12.2?} {edit:>12.2?} {served:>12.1?} {:>6} MiB",

@@ -5,8 +5,13 @@ pub mod entity;
 pub mod exchange;
 mod model;
 mod names;
+mod snapshot;
 mod store;
 
-pub use model::{Client, Image, Site};
+pub use model::{Client, Image};
 pub use names::{ClientName, ImageName, MacAddr, NameError, Version};
-pub use store::{BUSY_TIMEOUT, ClientChange, Edited, Store, StoreError, StoreErrorKind};
+pub use snapshot::Site;
+pub use store::{
+    Author, BUSY_TIMEOUT, ClientChange, Edited, Location, MAX_EFFECTS, MAX_LOG, MAX_WHO, MAX_WHY, Store,
+    StoreError, StoreErrorKind, StoreState,
+};

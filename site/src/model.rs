@@ -1,9 +1,7 @@
-//! The site as bootd serves from it: one immutable snapshot with its look-up tables. No I/O here.
+//! What boots, and what from, as the rest of bootd knows them.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,77 +39,4 @@ pub struct Image {
     pub path: PathBuf,
     /// Its length in bytes.
     pub size: u64,
-}
-
-/// Everything known of the site at one revision. Never changed: an edit makes another.
-#[derive(Debug, Clone, Default)]
-pub struct Site {
-    revision: u64,
-    clients: HashMap<ClientName, Arc<Client>>,
-    images: HashMap<ImageName, Arc<Image>>,
-    by_mac: HashMap<MacAddr, Arc<Client>>,
-    by_address: HashMap<Ipv4Addr, Arc<Client>>,
-}
-
-impl Site {
-    /// The snapshot of these clients and images at `revision`.
-    #[must_use]
-    pub fn new(revision: u64, clients: Vec<Client>, images: Vec<Image>) -> Self {
-        let mut site = Self { revision, ..Self::default() };
-        for client in clients.into_iter().map(Arc::new) {
-            site.by_mac.insert(client.mac, Arc::clone(&client));
-            if let Some(address) = client.address {
-                site.by_address.insert(address, Arc::clone(&client));
-            }
-            site.clients.insert(client.name.clone(), client);
-        }
-        site.images = images.into_iter().map(|i| (i.name.clone(), Arc::new(i))).collect();
-        site
-    }
-
-    /// Which edit it is as of; grows with every edit.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// The client of that name.
-    #[must_use]
-    pub fn client(&self, name: &ClientName) -> Option<&Arc<Client>> {
-        self.clients.get(name)
-    }
-
-    /// The client with that network card.
-    #[must_use]
-    pub fn client_by_mac(&self, mac: MacAddr) -> Option<&Arc<Client>> {
-        self.by_mac.get(&mac)
-    }
-
-    /// The client whose entry names that address.
-    #[must_use]
-    pub fn client_by_address(&self, address: Ipv4Addr) -> Option<&Arc<Client>> {
-        self.by_address.get(&address)
-    }
-
-    /// The image of that name.
-    #[must_use]
-    pub fn image(&self, name: &ImageName) -> Option<&Arc<Image>> {
-        self.images.get(name)
-    }
-
-    /// All clients, by name.
-    #[must_use]
-    pub fn clients(&self) -> Vec<&Arc<Client>> {
-        let mut all: Vec<_> = self.clients.values().collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
-    }
-
-    /// All images, by name.
-    #[must_use]
-    pub fn images(&self) -> Vec<&Arc<Image>> {
-        let mut all: Vec<_> = self.images.values().collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
-    }
 }

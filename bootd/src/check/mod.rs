@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use caps::{CapSet, Capability};
 use menus::Menus;
 use serde::Serialize;
-use site::{Image, Site, Store};
+use site::{Image, Location, Site, Store};
 
 use crate::config::{Config, EngineKind, Flags, show_size};
 use crate::data;
@@ -223,10 +224,10 @@ fn site(config: &Config, findings: &mut Vec<Finding>) {
 
 /// The site in a copy of the database: opening the database itself could bring it up to date, which is for the
 /// daemon to do.
-fn snapshot(path: &Path) -> Result<Site, String> {
+fn snapshot(path: &Path) -> Result<Arc<Site>, String> {
     let copy =
         Copy::of(path).map_err(|e| format!("{}: can't copy it to look inside: {e}", path.display()))?;
-    let site = Store::open(copy.0.join(COPY)).and_then(|store| store.snapshot());
+    let site = Store::open(&Location::Sqlite(copy.0.join(COPY))).and_then(|store| store.snapshot());
     site.map_err(|e| {
         e.to_string().replace(&copy.0.join(COPY).display().to_string(), &path.display().to_string())
     })

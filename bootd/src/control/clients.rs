@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
-use site::{Client, ClientChange, ClientName};
+use site::{Author, Client, ClientChange, ClientName};
 use tokio::task::spawn_blocking;
 
 use super::Control;
@@ -36,7 +36,7 @@ pub(super) async fn add(
     };
     check(&control.state, &change)?;
     spawn_blocking(move || {
-        let edited = control.store.add_client(&client)?;
+        let edited = control.store.add_client(&client, &Author::default())?;
         control.refresh()?;
         Ok(edit(edited, client))
     })
@@ -51,7 +51,7 @@ pub(super) async fn set(
     let name: ClientName = name.parse()?;
     check(&control.state, &change)?;
     spawn_blocking(move || {
-        let (client, edited) = control.store.set_client(&name, &change)?;
+        let (client, edited) = control.store.set_client(&name, &change, &Author::default())?;
         control.refresh()?;
         Ok(edit(edited, client))
     })
@@ -65,7 +65,7 @@ pub(super) async fn remove(
 ) -> Result<Json<Edit<Client>>, Wrong> {
     let name: ClientName = name.parse()?;
     spawn_blocking(move || {
-        let (client, edited) = control.store.remove_client(&name)?;
+        let (client, edited) = control.store.remove_client(&name, &Author::default())?;
         control.refresh()?;
         // A script that is in the making knows the client still. Its disk goes, too.
         let _turn = control.state.script_turns.of(client.mac).blocking_lock();

@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use site::{Client, Edited, Image, ImageName, Site, Store, StoreError};
+use site::{Author, Client, Edited, Image, ImageName, Site, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -99,13 +99,14 @@ fn import(
 
 /// Adds the image, or points it at its new version, and says what it was.
 fn publish(store: &Store, image: &Image) -> Result<(Option<Image>, Edited), StoreError> {
-    match store.add_image(image) {
+    match store.add_image(image, &Author::default()) {
         Err(StoreError::ImageExists { .. }) => {
             let (old, edited) = store.set_image_version(
                 &image.name,
                 image.version.clone(),
                 image.path.clone(),
                 image.size,
+                &Author::default(),
             )?;
             Ok((Some(old), edited))
         }
@@ -134,7 +135,7 @@ pub(super) async fn remove(
 ) -> Result<Json<Edit<ImageEntry>>, Wrong> {
     let name: ImageName = name.parse()?;
     spawn_blocking(move || {
-        let ((image, clients), edited) = control.store.remove_image(&name, force)?;
+        let ((image, clients), edited) = control.store.remove_image(&name, force, &Author::default())?;
         control.refresh()?;
         let used = control.state.engine.list().iter().any(|disk| disk.request.path == image.path);
         if !used

@@ -1,7 +1,7 @@
 //! The admin API: JSON over HTTP on the Unix socket `DATA/bootd.sock`, which only the daemon's user may open.
 //!
 //! Every edit goes to the database first; then the new snapshot is in force at once. Edits that other processes
-//! make to the database, and of the templates, are found within a second.
+//! make to the database are in force within 200 ms, those of the templates within a second.
 
 use std::fs::Permissions;
 use std::io;
@@ -38,8 +38,12 @@ use answer::Wrong;
 
 const SERVICE: &str = "control";
 
-/// How often the database is looked at for edits by other processes.
-const POLL: Duration = Duration::from_secs(1);
+/// How often the database is asked whether other processes edited it: often enough for an edit to be in force within
+/// 200 ms.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often the templates are looked at.
+const POLL_TEMPLATES: Duration = Duration::from_secs(1);
 
 /// How long requests that are being answered may go on when bootd stops. An import that takes longer is broken off,
 /// and has changed nothing.
@@ -77,7 +81,7 @@ impl Control {
         let _turn = self.refreshing.lock();
         let site = self.store.snapshot()?;
         let revision = site.revision();
-        if self.state.site.swap(Arc::new(site)).revision() != revision {
+        if self.state.site.swap(site).revision() != revision {
             self.state.events.emit(Event::SiteChanged { revision });
         }
         Ok(())
@@ -105,20 +109,36 @@ impl Control {
 
     /// Looks for edits by other processes until `stop`.
     async fn poll(self: Arc<Self>, stop: CancellationToken) {
+        // Told once, however often it is tried.
+        let mut trouble = None;
+        let mut templates = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(POLL) => {}
             }
+            let look = templates.elapsed() >= POLL_TEMPLATES;
+            if look {
+                templates = tokio::time::Instant::now();
+            }
             let control = Arc::clone(&self);
             let refreshed = spawn_blocking(move || {
-                control.reload_templates();
+                if look {
+                    control.reload_templates();
+                }
                 if control.store.changed() { control.refresh() } else { Ok(()) }
             })
             .await;
-            if let Ok(Err(e)) = refreshed {
-                let what = format!("the site is served as it was: {e}");
-                self.state.events.emit(Event::Trouble { service: SERVICE, what });
+            match refreshed {
+                Ok(Err(e)) => {
+                    let what = format!("the site is served as it was: {e}");
+                    if trouble.as_ref() != Some(&what) {
+                        self.state.events.emit(Event::Trouble { service: SERVICE, what: what.clone() });
+                    }
+                    trouble = Some(what);
+                }
+                Ok(Ok(())) => trouble = None,
+                Err(_) => {}
             }
         }
     }

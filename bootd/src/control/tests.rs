@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use site::{Client, Store};
+use site::{Author, Client, Store};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Edit, Explanation, ImageEntry, ImportLine, ImportRequest, Status};
 use super::{Control, ControlSocket};
-use crate::boot;
 use crate::cli::daemon::{Daemon, NOTHING};
 use crate::config::Flags;
 use crate::events::Recent;
 use crate::serve::ServiceError;
 use crate::state::State;
 use crate::testing::{self, MAC};
+use crate::{app, boot};
 
 struct Fixture {
     directory: TempDir,
@@ -245,8 +245,8 @@ async fn wait_for(what: &str, there: impl Fn() -> bool) {
 #[tokio::test]
 async fn edits_of_other_processes_are_found() {
     let all = Fixture::start();
-    let other = Store::open(all.state.config.database()).unwrap();
-    other.add_client(&Client { image: None, ..testing::client() }).unwrap();
+    let other = Store::open(&app::location(&all.state.config)).unwrap();
+    other.add_client(&Client { image: None, ..testing::client() }, &Author::default()).unwrap();
     wait_for("the client", || all.state.site.load().client_by_mac(MAC).is_some()).await;
 }
 

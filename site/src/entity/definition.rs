@@ -221,6 +221,25 @@ impl Definitions {
         &SHIPPED
     }
 
+    /// bootd's own types, and what an admin added to them. Where both define the same, bootd's holds: a release may
+    /// have come to know what the admin had to define before.
+    #[must_use]
+    pub fn shipped_and(
+        types: impl IntoIterator<Item = (TypeName, TypeDefinition)>,
+        variables: impl IntoIterator<Item = (TypeName, VariableName, Definition)>,
+    ) -> Self {
+        let mut all = Self::shipped().clone();
+        for (kind, definition) in types {
+            all.types.entry(kind).or_insert(definition);
+        }
+        for (kind, variable, definition) in variables {
+            if let Some(kind) = all.types.get_mut(&kind) {
+                kind.variables.entry(variable).or_insert(definition);
+            }
+        }
+        all
+    }
+
     /// The type of that name.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&TypeDefinition> {

@@ -113,6 +113,19 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// The edit that makes it again, refused where the same thing is not as it was.
+    fn again(&self) -> Edit {
+        match self.clone() {
+            Self::Created { entity } => Edit::Create { entity },
+            Self::Removed { entity } => Edit::Remove { entity },
+            Self::Set { entity, variable, old, new } => {
+                Edit::Set { entity, variable, values: new, expect: Some(old) }
+            }
+            Self::DefinedType { kind, new, .. } => Edit::DefineType { kind, definition: new },
+            Self::Defined { kind, variable, new, .. } => Edit::Define { kind, variable, definition: new },
+        }
+    }
+
     /// The edit that undoes it, refused if something else changed the same thing since.
     #[must_use]
     pub fn inverse(&self) -> Edit {
@@ -141,8 +154,7 @@ impl Model {
     /// # Errors
     /// When an edit, or what they come to together, breaks a rule. Nothing has changed then.
     pub fn apply(&self, edits: &[Edit]) -> Result<(Self, Vec<Effect>), EditError> {
-        let mut draft =
-            Draft { model: self.clone(), effects: Vec::new(), touched: BTreeSet::new(), claims: Vec::new() };
+        let mut draft = Draft::of(self);
         for edit in edits {
             draft.make(edit)?;
         }
@@ -153,6 +165,29 @@ impl Model {
         check::all(&draft.model, &draft.touched, &draft.effects)?;
         draft.model.revision += 1;
         Ok((draft.model, draft.effects))
+    }
+
+    /// The model one revision later, after effects that someone else's edits had on the same model: what they come to
+    /// together was checked then.
+    ///
+    /// # Errors
+    /// When they were not made on this model.
+    pub fn follow(&self, effects: &[Effect]) -> Result<Self, EditError> {
+        let mut draft = Draft::of(self);
+        for effect in effects {
+            draft.make(&effect.again())?;
+        }
+        draft.settle_claims();
+        draft.model.revision += 1;
+        Ok(draft.model)
+    }
+
+    /// Whether all entities keep to all definitions. Takes as long as the site is large.
+    ///
+    /// # Errors
+    /// The first rule that one breaks.
+    pub fn check(&self) -> Result<(), EditError> {
+        check::all(self, &self.all().map(|entity| entity.id().clone()).collect(), &[])
     }
 }
 
@@ -166,6 +201,10 @@ struct Draft {
 }
 
 impl Draft {
+    fn of(model: &Model) -> Self {
+        Self { model: model.clone(), effects: Vec::new(), touched: BTreeSet::new(), claims: Vec::new() }
+    }
+
     fn make(&mut self, edit: &Edit) -> Result<(), EditError> {
         match edit {
             Edit::Create { entity } => self.create(entity),

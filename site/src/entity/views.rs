@@ -8,7 +8,7 @@ use super::format::boolean;
 use super::model::Model;
 use super::names::{EntityId, VariableName};
 use super::values::Values;
-use crate::{Client, Image, NameError, Site, checks};
+use crate::{Client, Image, NameError, checks};
 
 /// The type of clients.
 pub const CLIENT_TYPE: &str = "client";
@@ -61,23 +61,9 @@ impl Model {
         }))
     }
 
-    /// What bootd serves from, and what it leaves out of it.
-    #[must_use]
-    pub fn served(&self) -> (Site, Vec<Inactive>) {
-        let mut inactive = Vec::new();
-        let clients = self.active(CLIENT_TYPE, Self::client, &mut inactive);
-        let images = self.active(IMAGE_TYPE, Self::image, &mut inactive);
-        (Site::new(self.revision(), clients, images), inactive)
-    }
-
-    fn active<T>(
-        &self,
-        kind: &str,
-        view: impl Fn(&Self, &str) -> Option<Result<T, Inactive>>,
-        inactive: &mut Vec<Inactive>,
-    ) -> Vec<T> {
-        let views = self.entities(kind).filter_map(|entity| view(self, entity.id().name.as_str()));
-        views.filter_map(|view| view.map_err(|reason| inactive.push(reason)).ok()).collect()
+    /// That an entity lacks what is mandatory, if it does.
+    pub(crate) fn lacking(&self, id: &EntityId) -> Option<Inactive> {
+        View::of(self, id.kind.as_str(), id.name.as_str())?.err()
     }
 }
 

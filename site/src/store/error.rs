@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::entity::EditError;
 use crate::{ClientName, ImageName, MacAddr, NameError};
 
 /// Why the store did not do what was asked. Nothing has changed when one is returned.
@@ -47,13 +48,12 @@ pub enum StoreError {
     },
     /// A later bootd has migrated the file.
     #[error(
-        "the site database {} has format {found}, this bootd knows formats up to {known}; run the bootd that wrote \
-         it, or restore the copy made before the upgrade",
-        .path.display()
+        "the site database {place} has format {found}, this bootd knows formats up to {known}; run the bootd that \
+         wrote it, or restore the copy made before the upgrade"
     )]
     Newer {
-        /// The file.
-        path: PathBuf,
+        /// The file or server.
+        place: String,
         /// The format it has.
         found: i64,
         /// The newest that this program knows.
@@ -95,11 +95,14 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A row that bootd did not write breaks a rule.
-    #[error("the site database {} holds {row}, which is not valid: {reason}; correct it with sqlite3", .path.display())]
+    #[error(
+        "the site database {place}: {row} is not valid: {reason}; correct it with the tool that it was written with \
+         (sqlite3, psql)"
+    )]
     BadRow {
-        /// The file.
-        path: PathBuf,
-        /// Which row, for example `client "rook"`.
+        /// The file or server.
+        place: String,
+        /// What is wrong.
         row: String,
         /// The rule it breaks.
         reason: String,
@@ -115,6 +118,40 @@ pub enum StoreError {
     /// A value breaks its rule.
     #[error(transparent)]
     Invalid(#[from] NameError),
+    /// An edit breaks a rule of the site, or is at odds with what there is.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// One edit may not change so much.
+    #[error("the edits change {count} things, at most {limit} may be changed at once; make them in parts")]
+    TooMuch {
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// There is no such revision.
+    #[error("there is no revision {number}; the newest is {newest}")]
+    NoRevision {
+        /// Which.
+        number: u64,
+        /// The newest.
+        newest: u64,
+    },
+    /// Of a revision it is not known what it changed.
+    #[error(
+        "revision {number} can't be reverted: an earlier release of bootd made it, which did not keep what was \
+         changed"
+    )]
+    Bare {
+        /// Which.
+        number: u64,
+    },
+    /// What is to be stored can't be written down: a bug.
+    #[error("the edit can't be written down: {reason}; this is a bug in bootd")]
+    Unwritable {
+        /// Why.
+        reason: String,
+    },
     /// The client exists already.
     #[error("client {name} exists already, with MAC {mac}; to change it: bootd client set {name} ...")]
     ClientExists {
@@ -131,7 +168,7 @@ pub enum StoreError {
         /// The MAC or address.
         value: String,
         /// The client that has it.
-        by: ClientName,
+        by: String,
     },
     /// The image exists already.
     #[error(
@@ -190,11 +227,23 @@ impl StoreError {
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::Invalid(_) => StoreErrorKind::Invalid,
-            Self::NoClient { .. } | Self::NoImage { .. } => StoreErrorKind::NotFound,
+            Self::Invalid(_) | Self::TooMuch { .. } => StoreErrorKind::Invalid,
+            Self::Edit(error) => match error {
+                EditError::UnknownEntity { .. } | EditError::UnknownType { .. } => StoreErrorKind::NotFound,
+                EditError::Taken { .. }
+                | EditError::Exists { .. }
+                | EditError::InUse { .. }
+                | EditError::TypeInUse { .. }
+                | EditError::Conflict { .. } => StoreErrorKind::Conflict,
+                _ => StoreErrorKind::Invalid,
+            },
+            Self::NoClient { .. } | Self::NoImage { .. } | Self::NoRevision { .. } => {
+                StoreErrorKind::NotFound
+            }
             Self::ClientExists { .. }
             | Self::Taken { .. }
             | Self::ImageExists { .. }
+            | Self::Bare { .. }
             | Self::InUse { .. } => StoreErrorKind::Conflict,
             _ => StoreErrorKind::Unavailable,
         }

@@ -1,157 +1,335 @@
-//! The site's database: one SQLite file that the daemon, and only the daemon, writes to in ordinary use.
+//! The site's database, and the snapshot that follows it.
 //!
-//! Every edit is one transaction that ends in a new revision; reading gives a whole [`Site`] as of one revision.
+//! Every edit is one transaction that ends in a new revision: it is checked against the site as it is in that
+//! transaction, so two that don't go together can't both be made. Reading gives a whole [`Site`] as of one revision,
+//! made from the one before if the revisions in between lead there.
+//!
 //! Calls may block on the disk, and for [`BUSY_TIMEOUT`] on another process: not for use on an event loop's thread.
 
-mod edit;
+mod author;
+mod clients;
 mod error;
 mod rows;
 mod schema;
+mod sql;
+mod sqlite;
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use serde::{Deserialize, Serialize};
 
-pub use edit::{ClientChange, Edited};
+pub use author::{Author, MAX_WHO, MAX_WHY};
+pub use clients::ClientChange;
 pub use error::{StoreError, StoreErrorKind};
-use rows::Rows;
+use rows::Known;
+use sql::{Purpose, Sql};
+use sqlite::Sqlite;
 
 use crate::Site;
+use crate::entity::{Edit, Effect, EntityId, Revision, revert};
 
-/// How long a call waits for another process that holds the file; then it fails with [`StoreError::Locked`].
+/// How long a call waits for another process that holds the database; then it fails.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most things that one set of edits may change. More are refused: one revision is read and sent whole.
+pub const MAX_EFFECTS: usize = 500_000;
+
+/// The most revisions that [`Store::log`] gives at once.
+pub const MAX_LOG: usize = 1000;
+
+/// How often a file is asked whether others have changed it, while waiting for that.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Where a site's database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Location {
+    /// In this file.
+    Sqlite(PathBuf),
+}
+
+/// What an edit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "edited", rename_all = "snake_case")]
+pub enum Edited {
+    /// It is in force, as of this revision.
+    Changed {
+        /// The site's revision with it.
+        revision: u64,
+    },
+    /// All was so already: no new revision.
+    Already {
+        /// The site's revision, as it was.
+        revision: u64,
+    },
+}
+
+/// How the database is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum StoreState {
+    /// It answers.
+    Online,
+    /// It does not: snapshots are the last good ones, edits are refused.
+    Offline {
+        /// Since when.
+        since: jiff::Timestamp,
+        /// Why.
+        reason: String,
+    },
+}
 
 /// The open database. Calls from several threads take turns.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
-    /// The file's device and inode when it was opened.
-    identity: (u64, u64),
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
-    connection: Connection,
+    sqlite: Sqlite,
+    known: Option<Known>,
     /// SQLite's `data_version` as of the last snapshot; `None`: this store has written since.
     seen: Option<i64>,
 }
 
+/// What came of an edit.
+struct Done<T> {
+    result: T,
+    edited: Edited,
+    effects: Vec<Effect>,
+    site: Arc<Site>,
+}
+
 impl Store {
-    /// Opens the database at `path`; makes it where there is none, and brings one of an earlier release up to date.
+    /// Opens the database; makes it where there is none, and brings one of an earlier release up to date.
     ///
     /// # Errors
-    /// When the file can't be opened or made, is not ours, is damaged, or was written by a later release.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        Self::open_within(path.as_ref(), BUSY_TIMEOUT)
+    /// When it can't be opened or made, is not ours, is damaged, or was written by a later release.
+    pub fn open(location: &Location) -> Result<Self, StoreError> {
+        match location {
+            Location::Sqlite(path) => Self::open_within(path, BUSY_TIMEOUT),
+        }
     }
 
     fn open_within(path: &Path, busy: Duration) -> Result<Self, StoreError> {
-        let open = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        // Made by us and not by SQLite, so that nobody else can ever read what it will hold.
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(
-            |error| match error.kind() {
-                std::io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { path: path.to_owned() },
-                std::io::ErrorKind::IsADirectory => open("it is a folder".to_owned()),
-                _ => open(error.to_string()),
-            },
-        )?;
-        let metadata = file.metadata().map_err(|error| open(error.to_string()))?;
-        if !metadata.is_file() {
-            return Err(StoreError::NotOurs { path: path.to_owned(), found: "no regular file" });
-        }
-        let mut connection = Connection::open(path).map_err(|source| StoreError::sql(path, source))?;
-        schema::prepare(&mut connection, path, busy)?;
-        Ok(Self {
-            path: path.to_owned(),
-            identity: (metadata.dev(), metadata.ino()),
-            inner: Mutex::new(Inner { connection, seen: None }),
-        })
+        let inner = Inner { sqlite: Sqlite::open(path, busy)?, known: None, seen: None };
+        Ok(Self { inner: Mutex::new(inner) })
     }
 
     /// The site as it is now.
     ///
     /// # Errors
-    /// When the file can't be read, is gone, or holds a row that breaks a rule; a snapshot taken earlier stays good.
-    pub fn snapshot(&self) -> Result<Site, StoreError> {
+    /// When the database can't be read, or holds a row that breaks a rule; a snapshot taken earlier stays good.
+    pub fn snapshot(&self) -> Result<Arc<Site>, StoreError> {
+        self.lock().snapshot()
+    }
+
+    /// Makes edits, all or none, as one revision; and says what changed.
+    ///
+    /// # Errors
+    /// When an edit, or what they come to together, breaks a rule or is at odds with what there is.
+    pub fn edit(&self, edits: &[Edit], by: &Author) -> Result<(Edited, Vec<Effect>), StoreError> {
+        let done = self.lock().edit(by, |_| Ok(((), edits.to_vec())))?;
+        Ok((done.edited, done.effects))
+    }
+
+    /// What edits would change.
+    ///
+    /// # Errors
+    /// As for [`edit`](Self::edit).
+    pub fn preview(&self, edits: &[Edit]) -> Result<Vec<Effect>, StoreError> {
+        let site = self.snapshot()?;
+        let (_, effects) = site.edit(edits)?;
+        bounded(&effects)?;
+        Ok(effects)
+    }
+
+    /// The newest revisions before `before`, the newest first; with `of`, those that changed that entity. At most
+    /// `limit`, and [`MAX_LOG`].
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn log(
+        &self,
+        of: Option<&EntityId>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Revision>, StoreError> {
+        let before = before.map_or(i64::MAX as u64, |before| before.min(i64::MAX as u64));
+        let limit = u64::try_from(limit.min(MAX_LOG)).unwrap_or(0);
+        self.lock().read(|sql| rows::log(sql, of, before, limit))
+    }
+
+    /// Undoes what a revision changed, as a new revision. What else was changed since stays.
+    ///
+    /// # Errors
+    /// When there is no such revision; when something that it changed is not as it left it.
+    pub fn revert(&self, revision: u64, by: &Author) -> Result<(Edited, Vec<Effect>), StoreError> {
         let mut inner = self.lock();
-        self.check_identity()?;
-        // Before the transaction: a commit in between makes `changed` say so once too often, never once too few.
-        let version =
-            data_version(&inner.connection).map_err(|source| StoreError::sql(&self.path, source))?;
-        let site = {
-            let transaction =
-                inner.connection.transaction().map_err(|source| StoreError::sql(&self.path, source))?;
-            let rows = Rows { connection: &transaction, path: &self.path };
-            Site::new(rows.revision()?, rows.clients()?, rows.images()?)
+        let newest = inner.snapshot()?.revision();
+        let next = revision.saturating_add(1);
+        let found = inner.read(|sql| rows::log(sql, None, next, 1))?.pop();
+        let found = found.filter(|found| found.number == revision);
+        let found = found.ok_or(StoreError::NoRevision { number: revision, newest })?;
+        if found.effects.is_empty() {
+            return Err(StoreError::Bare { number: revision });
+        }
+        let by = match by.why {
+            Some(_) => by.clone(),
+            None => by.clone().because(format!("reverts {revision}")),
         };
-        inner.seen = Some(version);
-        Ok(site)
+        let done = inner.edit(&by, |_| Ok(((), revert(&found.effects))))?;
+        Ok((done.edited, done.effects))
     }
 
     /// Whether anyone, in this process or another, may have edited the site since the last [`snapshot`]. Takes
-    /// microseconds. Also true when the file can't be asked: the next snapshot then says why.
+    /// microseconds. Also true when the database can't be asked: the next snapshot then says why.
     ///
     /// [`snapshot`]: Self::snapshot
     #[must_use]
     pub fn changed(&self) -> bool {
-        let inner = self.lock();
-        self.check_identity().is_err()
-            || inner.seen.is_none()
-            || data_version(&inner.connection).ok() != inner.seen
+        self.lock().changed()
     }
 
-    /// Runs one edit in one transaction. An edit that changed something says what, and that is its revision's text.
-    fn edit<T>(
-        &self,
-        work: impl FnOnce(Rows<'_>) -> Result<(T, Option<String>), StoreError>,
-    ) -> Result<(T, Edited), StoreError> {
-        let sql = |source| StoreError::sql(&self.path, source);
-        let mut inner = self.lock();
-        self.check_identity()?;
-        let transaction =
-            inner.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-        let rows = Rows { connection: &transaction, path: &self.path };
-        let (result, what) = work(rows)?;
-        let Some(what) = what else {
-            return Ok((result, Edited::Already { revision: rows.revision()? }));
-        };
-        transaction
-            .execute(
-                "INSERT INTO revision (at, what) VALUES (?1, ?2)",
-                [jiff::Timestamp::now().to_string(), what],
-            )
-            .map_err(sql)?;
-        let revision = rows.revision()?;
-        transaction.commit().map_err(sql)?;
-        inner.seen = None;
-        Ok((result, Edited::Changed { revision }))
-    }
-
-    /// SQLite goes on writing to a file that has no name any more; whatever went there would be lost.
-    fn check_identity(&self) -> Result<(), StoreError> {
-        match std::fs::metadata(&self.path) {
-            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => Ok(()),
-            Ok(_) => Err(StoreError::Gone { path: self.path.clone() }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(StoreError::Gone { path: self.path.clone() })
+    /// Waits until [`changed`](Self::changed), or until `timeout` has passed; says which.
+    #[must_use]
+    pub fn wait_changed(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        loop {
+            if self.changed() {
+                return true;
             }
-            Err(error) => Err(StoreError::Open { path: self.path.clone(), reason: error.to_string() }),
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            std::thread::sleep(left.min(POLL));
         }
     }
 
+    /// How the database is, as of the last time that it was asked.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        StoreState::Online
+    }
+
+    /// An edit that depends on the site as it is.
+    fn edit_as<T>(
+        &self,
+        by: &Author,
+        work: impl FnOnce(&Site) -> Result<(T, Vec<Edit>), StoreError>,
+    ) -> Result<(T, Edited, Arc<Site>), StoreError> {
+        let done = self.lock().edit(by, work)?;
+        Ok((done.result, done.edited, done.site))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic in an edit has rolled its transaction back: the connection is as good as before.
+        // A transaction that a panic left open is rolled back when the next begins.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.pragma_query_value(None, "data_version", |row| row.get(0))
+impl Inner {
+    fn snapshot(&mut self) -> Result<Arc<Site>, StoreError> {
+        self.sqlite.check_identity()?;
+        // Before the transaction: a commit in between makes `changed` say so once too often, never once too few.
+        let version = self.sqlite.data_version()?;
+        if let Some(known) = self.known.as_ref().filter(|_| self.seen == Some(version)) {
+            return Ok(Arc::clone(&known.site));
+        }
+        let known = self.known.take();
+        let caught_up = self.read(|sql| rows::catch_up(sql, known.as_ref()));
+        // What was good stays known, whatever is there now.
+        let now = match caught_up {
+            Ok(now) => now,
+            Err(error) => {
+                self.known = known;
+                return Err(error);
+            }
+        };
+        self.seen = Some(version);
+        Ok(Arc::clone(&self.known.insert(now).site))
+    }
+
+    fn changed(&self) -> bool {
+        self.sqlite.check_identity().is_err()
+            || self.seen.is_none()
+            || self.sqlite.data_version().ok() != self.seen
+    }
+
+    fn read<T>(&mut self, work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.sqlite.begin(Purpose::Reading)?;
+        let result = work(&mut self.sqlite);
+        self.sqlite.rollback();
+        result
+    }
+
+    fn edit<T>(
+        &mut self,
+        by: &Author,
+        work: impl FnOnce(&Site) -> Result<(T, Vec<Edit>), StoreError>,
+    ) -> Result<Done<T>, StoreError> {
+        by.check()?;
+        self.sqlite.begin(Purpose::Editing)?;
+        let known = self.known.clone();
+        let made = make(&mut self.sqlite, known.as_ref(), by, work);
+        if made.is_err() {
+            self.sqlite.rollback();
+        }
+        let (done, known) = made?;
+        self.known = Some(known);
+        if matches!(done.edited, Edited::Changed { .. }) {
+            self.seen = None;
+        }
+        Ok(done)
+    }
+}
+
+/// Makes an edit in the open transaction, and ends that.
+fn make<T>(
+    sql: &mut dyn Sql,
+    known: Option<&Known>,
+    by: &Author,
+    work: impl FnOnce(&Site) -> Result<(T, Vec<Edit>), StoreError>,
+) -> Result<(Done<T>, Known), StoreError> {
+    let before = rows::catch_up(sql, known)?;
+    let (result, edits) = work(&before.site)?;
+    let (site, effects) = before.site.edit(&edits)?;
+    let revision = site.revision();
+    if effects.is_empty() {
+        sql.rollback();
+        let site = Arc::clone(&before.site);
+        return Ok((Done { result, edited: Edited::Already { revision }, effects, site }, before));
+    }
+    bounded(&effects)?;
+    let stamp = new_stamp()?;
+    let head = rows::write(sql, &before.head, &site, &effects, by, &stamp)?;
+    sql.commit()?;
+    let site = Arc::new(site);
+    let done = Done { result, edited: Edited::Changed { revision }, effects, site: Arc::clone(&site) };
+    Ok((done, Known { site, head }))
+}
+
+fn bounded(effects: &[Effect]) -> Result<(), StoreError> {
+    match effects.len() {
+        0..=MAX_EFFECTS => Ok(()),
+        count => Err(StoreError::TooMuch { count, limit: MAX_EFFECTS }),
+    }
+}
+
+/// A name for a state that no other has.
+fn new_stamp() -> Result<String, StoreError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::Unwritable { reason: error.to_string() })?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("place", &self.sqlite.place()).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

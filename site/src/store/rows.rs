@@ -1,203 +1,416 @@
-//! Rows of the database as clients and images, and back.
+//! The site as rows, and back: the same statements for both databases.
+//!
+//! `site` is one row: the newest revision, and a `stamp` that no other state of any site has. A revision keeps its
+//! stamp and its `parent`, the stamp that it was made on, so whoever holds an earlier snapshot sees whether the
+//! revisions since lead from it to what is there; if they don't, it was restored from a copy or changed by hand, and
+//! is read anew. Triggers change the stamp with every row that is written by hand. `settled` is the stamp that bootd
+//! gave last: while it is another, nobody has checked what is there.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use super::Author;
+use super::error::StoreError;
+use super::sql::{Cell, Row, Sql};
+use crate::Site;
+use crate::entity::{
+    Definition, Definitions, Effect, Entity, EntityId, Model, Revision, TypeDefinition, TypeName, Values,
+    VariableName,
+};
 
-use super::error::{MAX_LISTED, StoreError};
-use crate::{Client, ClientName, Image, ImageName, checks};
+/// The most revisions that a snapshot is brought forward by one by one; for more the site is read anew.
+const MAX_FOLLOWED: u64 = 1000;
 
-const CLIENT: &str =
-    "SELECT name, mac, address, image, menu, boot_program, overlay_limit, enabled FROM client";
-const IMAGE: &str = "SELECT name, version, path, size FROM image";
+/// The most rows that one statement writes. A power of two.
+const MAX_ROWS: usize = 256;
 
-/// One connection with the name of its file, for errors.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) path: &'a Path,
+/// Which state a database is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) revision: u64,
+    pub(super) stamp: String,
+    settled: String,
 }
 
-impl Rows<'_> {
-    pub(super) fn sql(self) -> impl Fn(rusqlite::Error) -> StoreError {
-        move |source| StoreError::sql(self.path, source)
-    }
+/// A snapshot and the state that it is of.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) site: Arc<Site>,
+    pub(super) head: Head,
+}
 
-    pub(super) fn revision(self) -> Result<u64, StoreError> {
-        let number: i64 = self
-            .connection
-            .query_row("SELECT coalesce(max(number), 0) FROM revision", [], |row| row.get(0))
-            .map_err(self.sql())?;
-        Ok(u64::try_from(number).unwrap_or(0))
-    }
-
-    pub(super) fn clients(self) -> Result<Vec<Client>, StoreError> {
-        let mut statement = self.connection.prepare_cached(CLIENT).map_err(self.sql())?;
-        let mut rows = statement.query([]).map_err(self.sql())?;
-        let mut clients = Vec::new();
-        while let Some(row) = rows.next().map_err(self.sql())? {
-            clients.push(self.client_of(row)?);
-        }
-        Ok(clients)
-    }
-
-    pub(super) fn images(self) -> Result<Vec<Image>, StoreError> {
-        let mut statement = self.connection.prepare_cached(IMAGE).map_err(self.sql())?;
-        let mut rows = statement.query([]).map_err(self.sql())?;
-        let mut images = Vec::new();
-        while let Some(row) = rows.next().map_err(self.sql())? {
-            images.push(self.image_of(row)?);
-        }
-        Ok(images)
-    }
-
-    pub(super) fn client(self, name: &ClientName) -> Result<Option<Client>, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached(&format!("{CLIENT} WHERE name = ?1")).map_err(self.sql())?;
-        let mut rows = statement.query([name.as_str()]).map_err(self.sql())?;
-        rows.next().map_err(self.sql())?.map(|row| self.client_of(row)).transpose()
-    }
-
-    pub(super) fn image(self, name: &ImageName) -> Result<Option<Image>, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached(&format!("{IMAGE} WHERE name = ?1")).map_err(self.sql())?;
-        let mut rows = statement.query([name.as_str()]).map_err(self.sql())?;
-        rows.next().map_err(self.sql())?.map(|row| self.image_of(row)).transpose()
-    }
-
-    /// The client other than `but` whose `column` is `value`.
-    pub(super) fn holder(
-        self,
-        column: &'static str,
-        value: &str,
-        but: &ClientName,
-    ) -> Result<Option<ClientName>, StoreError> {
-        let query = format!("SELECT name FROM client WHERE {column} = ?1 AND name <> ?2");
-        let name: Option<String> = self
-            .connection
-            .query_row(&query, [value, but.as_str()], |row| row.get(0))
-            .optional()
-            .map_err(self.sql())?;
-        name.map(|name| self.parsed("client", &name, &name)).transpose()
-    }
-
-    pub(super) fn clients_of_image(self, image: &ImageName) -> Result<Vec<ClientName>, StoreError> {
-        self.names("SELECT name FROM client WHERE image = ?1 ORDER BY name", &[image.as_str()], "client")
-    }
-
-    /// The first few clients' names.
-    pub(super) fn some_clients(self) -> Result<Vec<ClientName>, StoreError> {
-        self.names(&format!("SELECT name FROM client ORDER BY name LIMIT {MAX_LISTED}"), &[], "client")
-    }
-
-    /// The first few images' names.
-    pub(super) fn some_images(self) -> Result<Vec<ImageName>, StoreError> {
-        self.names(&format!("SELECT name FROM image ORDER BY name LIMIT {MAX_LISTED}"), &[], "image")
-    }
-
-    pub(super) fn put_client(self, client: &Client) -> Result<(), StoreError> {
-        let limit = client.overlay_limit.and_then(|limit| i64::try_from(limit).ok());
-        self.connection
-            .prepare_cached(
-                "INSERT INTO client VALUES
-                 (:name, :mac, :address, :image, :menu, :boot_program, :overlay_limit, :enabled)
-                 ON CONFLICT (name) DO UPDATE SET mac = :mac, address = :address, image = :image, menu = :menu,
-                 boot_program = :boot_program, overlay_limit = :overlay_limit, enabled = :enabled",
-            )
-            .and_then(|mut statement| {
-                statement.execute(named_params! {
-                    ":name": client.name.as_str(),
-                    ":mac": client.mac.to_string(),
-                    ":address": client.address.map(|address| address.to_string()),
-                    ":image": client.image.as_ref().map(ImageName::as_str),
-                    ":menu": client.menu,
-                    ":boot_program": client.boot_program,
-                    ":overlay_limit": limit,
-                    ":enabled": client.enabled,
-                })
-            })
-            .map_err(self.sql())?;
+pub(super) fn head(sql: &mut dyn Sql) -> Result<Head, StoreError> {
+    let mut head = None;
+    sql.each("SELECT revision, stamp, settled FROM site", &[], &mut |row| {
+        let revision = u64::try_from(row.number(0)?).unwrap_or(0);
+        head = Some(Head { revision, stamp: row.text(1)?.to_owned(), settled: row.text(2)?.to_owned() });
         Ok(())
-    }
+    })?;
+    head.ok_or_else(|| bad_row(&sql.place(), "no row in table site", &"one belongs there"))
+}
 
-    pub(super) fn put_image(self, image: &Image) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO image VALUES (:name, :version, :path, :size)
-                 ON CONFLICT (name) DO UPDATE SET version = :version, path = :path, size = :size",
-            )
-            .and_then(|mut statement| {
-                statement.execute(named_params! {
-                    ":name": image.name.as_str(),
-                    ":version": image.version.as_str(),
-                    ":path": image.path.to_string_lossy(),
-                    ":size": i64::try_from(image.size).unwrap_or(i64::MAX),
-                })
-            })
-            .map_err(self.sql())?;
+/// The site as the open transaction sees it; cheap if `known` is not far behind.
+pub(super) fn catch_up(sql: &mut dyn Sql, known: Option<&Known>) -> Result<Known, StoreError> {
+    let head = head(sql)?;
+    if let Some(known) = known {
+        if known.head == head {
+            return Ok(known.clone());
+        }
+        if let Some(site) = follow(sql, known, &head)? {
+            return Ok(Known { site: Arc::new(site), head });
+        }
+    }
+    let model = load(sql, head.revision)?;
+    if head.stamp != head.settled {
+        model.check().map_err(|error| bad_row(&sql.place(), "what was changed by hand", &error))?;
+    }
+    Ok(Known { site: Arc::new(Site::of(model)), head })
+}
+
+/// The known site brought forward; `None`: the revisions don't lead from it to what is there.
+fn follow(sql: &mut dyn Sql, known: &Known, head: &Head) -> Result<Option<Site>, StoreError> {
+    let from = known.head.revision;
+    if head.revision <= from || head.revision - from > MAX_FOLLOWED {
+        return Ok(None);
+    }
+    let place = sql.place();
+    let mut stamp = known.head.stamp.clone();
+    let mut site = Some(Site::clone(&known.site));
+    sql.each(
+        "SELECT number, stamp, parent, effects FROM revision WHERE number > $1 ORDER BY number",
+        &[from.into()],
+        &mut |row| {
+            let Some(now) = &site else { return Ok(()) };
+            let fits =
+                row.text(2)? == stamp && u64::try_from(row.number(0)?).ok() == Some(now.revision() + 1);
+            site = if fits { now.follow(&effects(&place, row, 3)?).ok() } else { None };
+            row.text(1)?.clone_into(&mut stamp);
+            Ok(())
+        },
+    )?;
+    Ok(site.filter(|site| site.revision() == head.revision && stamp == head.stamp))
+}
+
+/// The whole site, read anew.
+fn load(sql: &mut dyn Sql, revision: u64) -> Result<Model, StoreError> {
+    let definitions = definitions(sql)?;
+    let place = sql.place();
+    let mut entities: BTreeMap<TypeName, Vec<Entity>> = BTreeMap::new();
+    let mut ids: HashMap<TypeName, HashMap<String, EntityId>> = HashMap::new();
+    sql.each("SELECT kind, name FROM entity", &[], &mut |row| {
+        let id: EntityId = parsed(&place, "entity", &format!("{}/{}", row.text(0)?, row.text(1)?))?;
+        ids.entry(id.kind.clone()).or_default().insert(id.name.to_string(), id);
         Ok(())
+    })?;
+    // A large site has few names of variables, many times each.
+    let mut names: HashMap<String, VariableName> = HashMap::new();
+    let mut gathering: Option<Gathering> = None;
+    sql.each(
+        "SELECT kind, name, variable, value FROM value ORDER BY kind, name, variable, position",
+        &[],
+        &mut |row| {
+            let (kind, name, variable) = (row.text(0)?, row.text(1)?, row.text(2)?);
+            if gathering.as_ref().is_none_or(|one| !one.is_of(kind, name)) {
+                if let Some(done) = gathering.take() {
+                    let entity = done.entity();
+                    entities.entry(entity.id().kind.clone()).or_default().push(entity);
+                }
+                let id = ids.get_mut(kind).and_then(|ids| ids.remove(name));
+                let id =
+                    id.ok_or_else(|| bad_row(&place, &format!("value of {kind}/{name}"), &"no such entity"))?;
+                gathering = Some(Gathering::of(id));
+            }
+            let variable = match names.get(variable) {
+                Some(known) => known.clone(),
+                None => {
+                    let new: VariableName = parsed(&place, "variable", variable)?;
+                    names.insert(variable.to_owned(), new.clone());
+                    new
+                }
+            };
+            if let Some(one) = &mut gathering {
+                one.add(variable, row.text(3)?);
+            }
+            Ok(())
+        },
+    )?;
+    let rest = ids.into_values().flat_map(HashMap::into_values).map(Entity::new);
+    let last = gathering.map(Gathering::entity);
+    Ok(Model::restore(revision, definitions, entities.into_values().flatten().chain(last).chain(rest)))
+}
+
+/// An entity whose rows are being read.
+struct Gathering {
+    id: EntityId,
+    variables: Vec<(VariableName, Values)>,
+    variable: Option<VariableName>,
+    values: Vec<Box<str>>,
+}
+
+impl Gathering {
+    fn of(id: EntityId) -> Self {
+        Self { id, variables: Vec::new(), variable: None, values: Vec::new() }
     }
 
-    fn names<T>(self, query: &str, parameters: &[&str], what: &str) -> Result<Vec<T>, StoreError>
-    where
-        T: FromStr<Err: Display>,
-    {
-        let mut statement = self.connection.prepare_cached(query).map_err(self.sql())?;
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(self.sql())?;
-        let mut names = Vec::new();
-        while let Some(row) = rows.next().map_err(self.sql())? {
-            let name: String = row.get(0).map_err(self.sql())?;
-            names.push(self.parsed(what, &name, &name)?);
+    fn is_of(&self, kind: &str, name: &str) -> bool {
+        self.id.name.as_str() == name && self.id.kind.as_str() == kind
+    }
+
+    fn add(&mut self, variable: VariableName, value: &str) {
+        if self.variable.as_ref() != Some(&variable) {
+            self.settle();
+            self.variable = Some(variable);
         }
-        Ok(names)
+        self.values.push(value.into());
     }
 
-    fn client_of(self, row: &Row<'_>) -> Result<Client, StoreError> {
-        let name: String = row.get(0).map_err(self.sql())?;
-        let text = |column| row.get::<_, Option<String>>(column).map_err(self.sql());
-        let limit: Option<i64> = row.get(6).map_err(self.sql())?;
-        let client = Client {
-            name: self.parsed("client", &name, &name)?,
-            mac: self.parsed("client", &name, &text(1)?.unwrap_or_default())?,
-            address: text(2)?.map(|text| self.parsed::<Ipv4Addr>("client", &name, &text)).transpose()?,
-            image: text(3)?.map(|text| self.parsed("client", &name, &text)).transpose()?,
-            menu: text(4)?,
-            boot_program: text(5)?,
-            overlay_limit: limit.map(|limit| u64::try_from(limit).unwrap_or(0)),
-            enabled: row.get(7).map_err(self.sql())?,
-        };
-        checks::client(&client).map_err(|error| self.bad_row("client", &name, &error))?;
-        Ok(client)
-    }
-
-    fn image_of(self, row: &Row<'_>) -> Result<Image, StoreError> {
-        let name: String = row.get(0).map_err(self.sql())?;
-        let version: String = row.get(1).map_err(self.sql())?;
-        let path: String = row.get(2).map_err(self.sql())?;
-        let size: i64 = row.get(3).map_err(self.sql())?;
-        let image = Image {
-            name: self.parsed("image", &name, &name)?,
-            version: self.parsed("image", &name, &version)?,
-            path: PathBuf::from(path),
-            size: u64::try_from(size).unwrap_or(0),
-        };
-        checks::image(&image).map_err(|error| self.bad_row("image", &name, &error))?;
-        Ok(image)
-    }
-
-    fn parsed<T: FromStr<Err: Display>>(self, what: &str, name: &str, text: &str) -> Result<T, StoreError> {
-        text.parse().map_err(|error: T::Err| self.bad_row(what, name, &error))
-    }
-
-    fn bad_row(self, what: &str, name: &str, reason: &dyn Display) -> StoreError {
-        let name: String = name.escape_default().take(80).collect();
-        StoreError::BadRow {
-            path: self.path.to_owned(),
-            row: format!("{what} \"{name}\""),
-            reason: reason.to_string(),
+    fn settle(&mut self) {
+        if let Some(variable) = self.variable.take() {
+            self.variables.push((variable, self.values.drain(..).collect()));
         }
     }
+
+    fn entity(mut self) -> Entity {
+        self.settle();
+        Entity::with(self.id, self.variables)
+    }
+}
+
+fn definitions(sql: &mut dyn Sql) -> Result<Definitions, StoreError> {
+    let place = sql.place();
+    let mut types: Vec<(TypeName, TypeDefinition)> = Vec::new();
+    let mut variables: Vec<(TypeName, VariableName, Definition)> = Vec::new();
+    sql.each("SELECT kind, variable, definition FROM definition", &[], &mut |row| {
+        let kind: TypeName = parsed(&place, "definition", row.text(0)?)?;
+        match row.text(1)? {
+            "" => types.push((kind, json(&place, "definition", row.text(2)?)?)),
+            variable => {
+                let variable = parsed(&place, "definition", variable)?;
+                variables.push((kind, variable, json(&place, "definition", row.text(2)?)?));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Definitions::shipped_and(types, variables))
+}
+
+/// Writes what `effects` changed, as it is in `site`, and the revision that says so. `stamp` is the new state's.
+pub(super) fn write(
+    sql: &mut dyn Sql,
+    before: &Head,
+    site: &Site,
+    effects: &[Effect],
+    by: &Author,
+    stamp: &str,
+) -> Result<Head, StoreError> {
+    let touched = Touched::by(effects);
+    write_entities(sql, site.model(), &touched)?;
+    write_definitions(sql, site.model(), effects)?;
+    let revision = site.revision();
+    let text = serde_json::to_string(effects)
+        .map_err(|error| StoreError::Unwritable { reason: error.to_string() })?;
+    let at = jiff::Timestamp::now().to_string();
+    sql.execute(
+        "INSERT INTO revision (number, stamp, parent, at, who, why, effects) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        &[
+            revision.into(),
+            stamp.into(),
+            before.stamp.as_str().into(),
+            at.as_str().into(),
+            by.who.as_str().into(),
+            by.why.as_deref().into(),
+            text.as_str().into(),
+        ],
+    )?;
+    let concerned: Vec<[Cell<'_>; 3]> = touched
+        .entities
+        .keys()
+        .map(|id| [id.kind.as_str().into(), id.name.as_str().into(), revision.into()])
+        .collect();
+    insert(sql, "INSERT INTO concern (kind, name, number)", &concerned)?;
+    settle(sql, revision, stamp)
+}
+
+/// Says which state the database is in now.
+pub(super) fn settle(sql: &mut dyn Sql, revision: u64, stamp: &str) -> Result<Head, StoreError> {
+    sql.execute(
+        "UPDATE site SET revision = $1, stamp = $2, settled = $3",
+        &[revision.into(), stamp.into(), stamp.into()],
+    )?;
+    Ok(Head { revision, stamp: stamp.to_owned(), settled: stamp.to_owned() })
+}
+
+/// What effects come to, for each entity.
+#[derive(Default)]
+struct Touched<'a> {
+    entities: BTreeMap<&'a EntityId, OfEntity<'a>>,
+}
+
+#[derive(Default)]
+struct OfEntity<'a> {
+    /// It was there before.
+    was: bool,
+    /// Variables that were set anew, and whether they had values before.
+    variables: BTreeMap<&'a VariableName, bool>,
+}
+
+impl<'a> Touched<'a> {
+    fn by(effects: &'a [Effect]) -> Self {
+        let mut touched = Self::default();
+        for effect in effects {
+            let (Effect::Created { entity } | Effect::Removed { entity } | Effect::Set { entity, .. }) =
+                effect
+            else {
+                continue;
+            };
+            let of = touched.entities.entry(entity).or_insert_with(|| OfEntity {
+                was: !matches!(effect, Effect::Created { .. }),
+                ..OfEntity::default()
+            });
+            if let Effect::Set { variable, old, .. } = effect {
+                let had = of.was && !old.is_empty();
+                of.variables.entry(variable).or_insert(had);
+            }
+        }
+        touched
+    }
+}
+
+fn write_entities(sql: &mut dyn Sql, model: &Model, touched: &Touched<'_>) -> Result<(), StoreError> {
+    let mut entities: Vec<[Cell<'_>; 2]> = Vec::new();
+    let mut values: Vec<[Cell<'_>; 5]> = Vec::new();
+    for (id, of) in &touched.entities {
+        let (kind, name) = (Cell::from(id.kind.as_str()), Cell::from(id.name.as_str()));
+        let Some(entity) = model.get(id.kind.as_str(), id.name.as_str()) else {
+            if of.was {
+                sql.execute("DELETE FROM value WHERE kind = $1 AND name = $2", &[kind, name])?;
+                sql.execute("DELETE FROM entity WHERE kind = $1 AND name = $2", &[kind, name])?;
+            }
+            continue;
+        };
+        if !of.was {
+            entities.push([kind, name]);
+        }
+        for (variable, had) in &of.variables {
+            if *had {
+                sql.execute(
+                    "DELETE FROM value WHERE kind = $1 AND name = $2 AND variable = $3",
+                    &[kind, name, variable.as_str().into()],
+                )?;
+            }
+            let new = entity.get(variable.as_str()).into_iter().flat_map(Values::iter).zip(0_u64..);
+            values.extend(
+                new.map(|(value, at)| [kind, name, variable.as_str().into(), at.into(), value.into()]),
+            );
+        }
+    }
+    insert(sql, "INSERT INTO entity (kind, name)", &entities)?;
+    insert(sql, "INSERT INTO value (kind, name, variable, position, value)", &values)
+}
+
+/// Inserts rows, many by one statement. The counts are powers of two, so that there are few statements to prepare.
+fn insert<const N: usize>(sql: &mut dyn Sql, into: &str, rows: &[[Cell<'_>; N]]) -> Result<(), StoreError> {
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let count = MAX_ROWS.min(1 << rest.len().ilog2());
+        let (now, later) = rest.split_at(count);
+        let row = |row: usize| {
+            let cells: Vec<_> = (1..=N).map(|cell| format!("${}", row * N + cell)).collect();
+            format!("({})", cells.join(", "))
+        };
+        let all: Vec<_> = (0..count).map(row).collect();
+        sql.execute(&format!("{into} VALUES {}", all.join(", ")), now.as_flattened())?;
+        rest = later;
+    }
+    Ok(())
+}
+
+/// A type of the admin's is one row, with all its variables; a variable that the admin added to one of ours is a row.
+fn write_definitions(sql: &mut dyn Sql, model: &Model, effects: &[Effect]) -> Result<(), StoreError> {
+    let mut rows: BTreeSet<(&TypeName, Option<&VariableName>)> = BTreeSet::new();
+    for effect in effects {
+        match effect {
+            Effect::DefinedType { kind, .. } => rows.insert((kind, None)),
+            Effect::Defined { kind, variable, .. } => {
+                let is_shipped = Definitions::shipped().get(kind.as_str()).is_some();
+                rows.insert((kind, is_shipped.then_some(variable)))
+            }
+            _ => continue,
+        };
+    }
+    for (kind, variable) in rows {
+        let column = variable.map_or("", VariableName::as_str);
+        let place = [Cell::from(kind.as_str()), Cell::from(column)];
+        sql.execute("DELETE FROM definition WHERE kind = $1 AND variable = $2", &place)?;
+        let Some(definition) = model.definitions().get(kind.as_str()) else { continue };
+        let text = match variable {
+            None => serde_json::to_string(definition),
+            Some(variable) => match definition.variables.get(variable) {
+                Some(definition) => serde_json::to_string(definition),
+                None => continue,
+            },
+        };
+        let text = text.map_err(|error| StoreError::Unwritable { reason: error.to_string() })?;
+        let row = [kind.as_str().into(), column.into(), text.as_str().into()];
+        insert(sql, "INSERT INTO definition (kind, variable, definition)", &[row])?;
+    }
+    Ok(())
+}
+
+/// The newest revisions before `before`, the newest first; `of`: those that changed that entity.
+pub(super) fn log(
+    sql: &mut dyn Sql,
+    of: Option<&EntityId>,
+    before: u64,
+    limit: u64,
+) -> Result<Vec<Revision>, StoreError> {
+    let place = sql.place();
+    let mut revisions = Vec::new();
+    let mut take = |row: &dyn Row| {
+        let at = row.text(1)?;
+        revisions.push(Revision {
+            number: u64::try_from(row.number(0)?).unwrap_or(0),
+            at: at.parse().map_err(|error| bad_row(&place, "revision", &error))?,
+            who: row.text(2)?.to_owned(),
+            why: row.text_or_null(3)?.map(ToOwned::to_owned),
+            effects: effects(&place, row, 4)?,
+        });
+        Ok(())
+    };
+    const COLUMNS: &str = "SELECT r.number, r.at, r.who, r.why, r.effects FROM revision r";
+    match of {
+        None => sql.each(
+            &format!("{COLUMNS} WHERE r.number < $1 ORDER BY r.number DESC LIMIT $2"),
+            &[before.into(), limit.into()],
+            &mut take,
+        )?,
+        Some(id) => sql.each(
+            &format!(
+                "{COLUMNS} JOIN concern c ON c.number = r.number WHERE c.kind = $1 AND c.name = $2 \
+                 AND c.number < $3 ORDER BY r.number DESC LIMIT $4"
+            ),
+            &[id.kind.as_str().into(), id.name.as_str().into(), before.into(), limit.into()],
+            &mut take,
+        )?,
+    }
+    Ok(revisions)
+}
+
+fn effects(place: &str, row: &dyn Row, column: usize) -> Result<Vec<Effect>, StoreError> {
+    json(place, "revision", row.text(column)?)
+}
+
+fn json<T: serde::de::DeserializeOwned>(place: &str, what: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| bad_row(place, what, &error))
+}
+
+fn parsed<T: FromStr<Err: Display>>(place: &str, what: &str, text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|error: T::Err| bad_row(place, what, &error))
+}
+
+fn bad_row(place: &str, row: &str, reason: &dyn Display) -> StoreError {
+    let row = row.escape_debug().take(160).collect();
+    StoreError::BadRow { place: place.to_owned(), row, reason: reason.to_string() }
 }

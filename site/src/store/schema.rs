@@ -1,8 +1,8 @@
 //! The database file: what is in it, and how an older one is brought up to date.
 //!
-//! One table per idea, STRICT so that SQLite itself holds the types; every edit leaves a row in `revision`, whose
-//! highest number is the site's revision. `user_version` counts the migrations that a file has been through, and
-//! `application_id` tells our files from those of others.
+//! One table per idea, STRICT so that SQLite itself holds the types. Names are keys, so that an admin can read the
+//! tables with `sqlite3` as they are. `user_version` counts the migrations that a file has been through, and
+//! `application_id` tells our files from those of others. What the rows mean: see [`rows`](super::rows).
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,10 @@ use super::error::StoreError;
 const APPLICATION_ID: i64 = 0x626f_6f74;
 
 /// Each brings a file from the format of its index to the next one. Never edited once released: only added to.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[CLIENTS_AND_IMAGES, ENTITIES];
+
+/// Format 1: a table for clients and one for images.
+const CLIENTS_AND_IMAGES: &str = "
     CREATE TABLE revision (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         at     TEXT NOT NULL,
@@ -38,7 +41,95 @@ const MIGRATIONS: &[&str] = &["
         enabled       INTEGER NOT NULL CHECK (enabled IN (0, 1))
     ) STRICT;
     CREATE INDEX client_image ON client(image);
-"];
+";
+
+/// Format 2: entities of any type. Clients and images become such; of the revisions so far it is known what they did
+/// in words only.
+const ENTITIES: &str = "
+    ALTER TABLE revision RENAME TO old_revision;
+    CREATE TABLE site (
+        one      INTEGER PRIMARY KEY CHECK (one = 1),
+        revision INTEGER NOT NULL,
+        stamp    TEXT NOT NULL,
+        settled  TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE definition (
+        kind       TEXT NOT NULL,
+        variable   TEXT NOT NULL,
+        definition TEXT NOT NULL,
+        PRIMARY KEY (kind, variable)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE entity (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE value (
+        kind     TEXT NOT NULL,
+        name     TEXT NOT NULL,
+        variable TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        value    TEXT NOT NULL,
+        PRIMARY KEY (kind, name, variable, position),
+        FOREIGN KEY (kind, name) REFERENCES entity (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE revision (
+        number  INTEGER PRIMARY KEY,
+        stamp   TEXT NOT NULL,
+        parent  TEXT NOT NULL,
+        at      TEXT NOT NULL,
+        who     TEXT NOT NULL,
+        why     TEXT,
+        effects TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE concern (
+        kind   TEXT NOT NULL,
+        name   TEXT NOT NULL,
+        number INTEGER NOT NULL REFERENCES revision (number),
+        PRIMARY KEY (kind, name, number)
+    ) STRICT, WITHOUT ROWID;
+
+    INSERT INTO entity SELECT 'image', name FROM image UNION ALL SELECT 'client', name FROM client;
+    INSERT INTO value
+        SELECT 'image', name, 'version', 0, version FROM image
+        UNION ALL SELECT 'image', name, 'path', 0, path FROM image
+        UNION ALL SELECT 'image', name, 'size', 0, CAST(size AS TEXT) FROM image
+        UNION ALL SELECT 'client', name, 'mac', 0, mac FROM client
+        UNION ALL SELECT 'client', name, 'address', 0, address FROM client WHERE address IS NOT NULL
+        UNION ALL SELECT 'client', name, 'image', 0, image FROM client WHERE image IS NOT NULL
+        UNION ALL SELECT 'client', name, 'menu', 0, menu FROM client WHERE menu IS NOT NULL
+        UNION ALL SELECT 'client', name, 'boot_program', 0, boot_program FROM client
+            WHERE boot_program IS NOT NULL
+        UNION ALL SELECT 'client', name, 'overlay_limit', 0, CAST(overlay_limit AS TEXT) FROM client
+            WHERE overlay_limit IS NOT NULL
+        UNION ALL SELECT 'client', name, 'enabled', 0, 'no' FROM client WHERE enabled = 0;
+    INSERT INTO revision
+        SELECT number, 'old ' || number, 'old ' || (number - 1), at, 'bootd', what, '[]' FROM old_revision;
+    INSERT INTO site SELECT 1, coalesce(max(number), 0), lower(hex(randomblob(16))), '' FROM old_revision;
+    UPDATE site SET settled = stamp;
+    DROP TABLE client;
+    DROP TABLE image;
+    DROP TABLE old_revision;
+
+    CREATE TRIGGER definition_added AFTER INSERT ON definition
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER definition_changed AFTER UPDATE ON definition
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER definition_removed AFTER DELETE ON definition
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER entity_added AFTER INSERT ON entity
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER entity_changed AFTER UPDATE ON entity
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER entity_removed AFTER DELETE ON entity
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER value_added AFTER INSERT ON value
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER value_changed AFTER UPDATE ON value
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+    CREATE TRIGGER value_removed AFTER DELETE ON value
+        BEGIN UPDATE site SET stamp = lower(hex(randomblob(16))); END;
+";
 
 /// The format that this program writes.
 fn newest() -> i64 {
@@ -80,7 +171,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         connection.pragma_query_value(None, "user_version", |row| row.get(0))
     };
     let known = newest();
-    let newer = |found| StoreError::Newer { path: path.to_owned(), found, known };
+    let newer = |found| StoreError::Newer { place: path.display().to_string(), found, known };
     match format(connection).map_err(sql)? {
         found if found == known => return Ok(()),
         found if found > known || found < 0 => return Err(newer(found)),
@@ -92,6 +183,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if found > known {
         return Err(newer(found));
     }
+    // Not all that is made stands in the order of who refers to whom.
+    transaction.pragma_update(None, "defer_foreign_keys", true).map_err(sql)?;
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(sql)?;
     }

@@ -2,8 +2,11 @@
 
 mod edits;
 mod files;
+mod general;
+mod migrated;
 mod random;
 
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
@@ -18,8 +21,13 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("site.db")).unwrap();
+        let store = Store::open(&Location::Sqlite(folder.path().join("site.db"))).unwrap();
         Self { folder, store }
+    }
+
+    /// The same site as another process has it open.
+    fn another(&self) -> Result<Store, StoreError> {
+        Store::open(&Location::Sqlite(self.path()))
     }
 
     fn path(&self) -> PathBuf {
@@ -30,6 +38,10 @@ impl Lab {
     fn by_hand(&self, statements: &str) {
         Connection::open(self.path()).unwrap().execute_batch(statements).unwrap();
     }
+}
+
+fn by() -> Author {
+    Author::new("tests")
 }
 
 fn client(name: &str, last: u8) -> Client {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Client, Image};
+use crate::{Client, Image, Site};
 
 fn rook() -> Client {
     Client {
@@ -39,8 +39,8 @@ fn clients_and_images_survive_being_entities() {
     let model = made(&model, &image_edits(&image()).unwrap());
     let model = made(&model, &client_edits(&rook()).unwrap());
     let model = made(&model, &client_edits(&bare).unwrap());
-    let (site, inactive) = model.served();
-    assert_eq!(inactive, []);
+    let site = Site::of(model.clone());
+    assert_eq!(site.inactive().count(), 0);
     assert_eq!(site.revision(), model.revision());
     assert_eq!(site.clients().iter().map(|c| (***c).clone()).collect::<Vec<_>>(), [bare, rook()]);
     assert_eq!(site.images().iter().map(|i| (***i).clone()).collect::<Vec<_>>(), [image()]);
@@ -65,9 +65,9 @@ fn a_client_has_what_it_inherits() {
 #[test]
 fn what_is_inactive_is_left_out_with_the_reason() {
     let model = made(&lab(), &[set("client/rook", "kernel", "k"), set("image/lab", "size", "")]);
-    let (site, inactive) = model.served();
+    let site = Site::of(model.clone());
     assert_eq!(site.clients().len(), 1);
-    let reasons: Vec<_> = inactive.iter().map(ToString::to_string).collect();
+    let reasons: Vec<_> = site.inactive().map(ToString::to_string).collect();
     assert_eq!(reasons, ["client/pawn is inactive: it lacks kernel", "image/lab is inactive: it lacks size"]);
     assert!(model.client("king").is_none());
     // Valid by its definition, and still nothing that a client could be given.

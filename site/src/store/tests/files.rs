@@ -47,7 +47,7 @@ fn a_place_where_no_file_can_be_is_named() {
 fn damage_is_found_when_opening() {
     let lab = Lab::new();
     for last in 1..=200 {
-        lab.store.add_client(&client(&format!("client-{last}"), last)).unwrap();
+        lab.store.add_client(&client(&format!("client-{last}"), last), &by()).unwrap();
     }
     let (path, Lab { folder, store }) = (lab.path(), lab);
     drop(store); // writes the journal back into the file
@@ -71,7 +71,7 @@ fn a_later_format_is_refused_and_an_empty_file_is_a_new_site() {
     assert!(matches!(error, StoreError::Newer { found: 4711, .. }), "{message}");
     let empty = lab.folder.path().join("empty.db");
     fs::write(&empty, "").unwrap();
-    assert_eq!(Store::open(&empty).unwrap().snapshot().unwrap().revision(), 0);
+    assert_eq!(Store::open(&Location::Sqlite(empty)).unwrap().snapshot().unwrap().revision(), 0);
 }
 
 #[test]
@@ -80,19 +80,19 @@ fn a_lock_held_too_long_is_an_error_and_not_a_wait_for_ever() {
     let hasty = Store::open_within(&lab.path(), Duration::from_millis(20)).unwrap();
     let other = Connection::open(lab.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = hasty.add_client(&client("rook", 1)).unwrap_err();
+    let error = hasty.add_client(&client("rook", 1), &by()).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
     assert_eq!(hasty.snapshot().unwrap().revision(), 0, "reading goes on");
     other.execute_batch("ROLLBACK").unwrap();
-    hasty.add_client(&client("rook", 1)).unwrap();
+    hasty.add_client(&client("rook", 1), &by()).unwrap();
 }
 
 #[test]
 fn a_store_that_can_only_be_read_still_gives_snapshots() {
     let lab = Lab::new();
-    lab.store.add_client(&client("rook", 1)).unwrap();
-    lab.store.lock().connection.execute_batch("PRAGMA query_only = on").unwrap();
-    let error = lab.store.add_client(&client("pawn", 2)).unwrap_err();
+    lab.store.add_client(&client("rook", 1), &by()).unwrap();
+    lab.store.lock().sqlite.connection.execute_batch("PRAGMA query_only = on").unwrap();
+    let error = lab.store.add_client(&client("pawn", 2), &by()).unwrap_err();
     assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
     assert_eq!(lab.store.snapshot().unwrap().clients().len(), 1);
 }
@@ -101,10 +101,12 @@ fn a_store_that_can_only_be_read_still_gives_snapshots() {
 fn a_full_file_system_is_named_and_nothing_is_half_written() {
     let lab = Lab::new();
     let pages: i64 =
-        lab.store.lock().connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-    lab.store.lock().connection.pragma_update(None, "max_page_count", pages).unwrap();
+        lab.store.lock().sqlite.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    lab.store.lock().sqlite.connection.pragma_update(None, "max_page_count", pages).unwrap();
     let error = (1..=255)
-        .find_map(|last| lab.store.add_client(&client(&format!("{}-{last}", "x".repeat(50)), last)).err())
+        .find_map(|last| {
+            lab.store.add_client(&client(&format!("{}-{last}", "x".repeat(50)), last), &by()).err()
+        })
         .unwrap();
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     let site = lab.store.snapshot().unwrap();
@@ -117,11 +119,11 @@ fn edits_of_this_and_of_other_processes_are_noticed() {
     assert!(lab.store.changed(), "nothing has been read yet");
     lab.store.snapshot().unwrap();
     assert!(!lab.store.changed());
-    lab.store.add_client(&client("rook", 1)).unwrap();
+    lab.store.add_client(&client("rook", 1), &by()).unwrap();
     assert!(lab.store.changed());
     lab.store.snapshot().unwrap();
     assert!(!lab.store.changed());
-    Store::open(lab.path()).unwrap().add_client(&client("pawn", 2)).unwrap();
+    lab.another().unwrap().add_client(&client("pawn", 2), &by()).unwrap();
     assert!(lab.store.changed());
     assert_eq!(lab.store.snapshot().unwrap().clients().len(), 2);
     assert!(!lab.store.changed());
@@ -130,37 +132,70 @@ fn edits_of_this_and_of_other_processes_are_noticed() {
 #[test]
 fn a_row_spoilt_by_hand_is_named_and_mending_it_is_enough() {
     let lab = Lab::new();
-    lab.store.add_client(&client("rook", 1)).unwrap();
+    lab.store.add_client(&client("rook", 1), &by()).unwrap();
+    let site = lab.store.snapshot().unwrap();
+    let spoilt = |variable: &str, value: &str| {
+        format!("INSERT OR REPLACE INTO value VALUES ('client', 'rook', '{variable}', 0, '{value}')")
+    };
     for (spoil, hint) in [
-        ("UPDATE client SET mac = 'ff:ff:ff:ff:ff:ff'", "one machine's"),
-        ("UPDATE client SET address = '10.77.0.999'", "invalid IPv4"),
-        ("UPDATE client SET menu = 'a b'", "menu"),
-        ("UPDATE client SET overlay_limit = -1", "overlay limit"),
+        (spoilt("mac", "ff:ff:ff:ff:ff:ff"), "one machine"),
+        (spoilt("address", "10.77.0.999"), "an IPv4 address"),
+        (spoilt("menu", "a b"), "must match"),
+        (spoilt("overlay_limit", "-1"), "a number of bytes"),
+        (spoilt("image", "absent"), "is no image"),
+        (spoilt("nonsense", "1"), "has no variable nonsense"),
+        (
+            "INSERT INTO entity VALUES ('client', 'pawn');
+          INSERT INTO value VALUES ('client', 'pawn', 'mac', 0, '52:54:00:77:00:01')"
+                .to_owned(),
+            "belongs to",
+        ),
     ] {
-        lab.by_hand(spoil);
+        lab.by_hand(&spoil);
+        assert!(lab.store.changed());
         let error = lab.store.snapshot().unwrap_err();
         assert!(matches!(error, StoreError::BadRow { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("client \"rook\"") && text.contains(hint), "{text}");
+        assert!(text.contains("client/") && text.contains(hint), "{text}");
+        let error = lab.store.add_client(&client("bishop", 3), &by()).unwrap_err();
+        assert!(matches!(error, StoreError::BadRow { .. }), "no edit is made on top: {error}");
         lab.by_hand(
-            "UPDATE client SET mac = '52:54:00:77:00:01', address = '10.77.0.1', menu = NULL, overlay_limit = NULL",
+            "DELETE FROM value WHERE name = 'pawn' OR variable NOT IN ('mac', 'address');
+             DELETE FROM entity WHERE name = 'pawn'",
         );
-        assert_eq!(lab.store.snapshot().unwrap().clients().len(), 1);
+        lab.by_hand(&spoilt("mac", "52:54:00:77:00:01"));
+        lab.by_hand(&spoilt("address", "10.77.0.1"));
+        assert_eq!(lab.store.snapshot().unwrap().clients(), site.clients());
     }
+}
+
+#[test]
+fn what_is_changed_by_hand_is_in_force_and_followed_by_edits() {
+    let (lab, name) = (Lab::new(), "rook".parse().unwrap());
+    lab.store.add_client(&client("rook", 1), &by()).unwrap();
+    let other = lab.another().unwrap();
+    other.snapshot().unwrap();
+    lab.by_hand("UPDATE value SET value = '10.77.0.9' WHERE variable = 'address'");
+    assert_eq!(lab.store.snapshot().unwrap().client(&name).unwrap().address, Some([10, 77, 0, 9].into()));
+    // The other one sees the edit only, and must find what was done by hand before it.
+    lab.store.add_client(&client("pawn", 2), &by()).unwrap();
+    let site = other.snapshot().unwrap();
+    assert_eq!(site.client(&name).unwrap().address, Some([10, 77, 0, 9].into()));
+    assert_eq!((site.clients().len(), site.revision()), (2, 2));
 }
 
 #[test]
 fn a_file_that_was_taken_away_is_not_written_to() {
     let lab = Lab::new();
-    lab.store.add_client(&client("rook", 1)).unwrap();
+    lab.store.add_client(&client("rook", 1), &by()).unwrap();
     lab.store.snapshot().unwrap();
     fs::rename(lab.path(), lab.folder.path().join("old.db")).unwrap();
     for replaced in [false, true] {
         if replaced {
-            Store::open(lab.path()).unwrap();
+            lab.another().unwrap();
         }
         assert!(lab.store.changed());
-        let error = lab.store.add_client(&client("pawn", 2)).unwrap_err();
+        let error = lab.store.add_client(&client("pawn", 2), &by()).unwrap_err();
         assert!(matches!(error, StoreError::Gone { .. }), "{error}");
         assert!(matches!(lab.store.snapshot(), Err(StoreError::Gone { .. })));
     }

@@ -149,22 +149,22 @@ proptest! {
     fn a_snapshot_equals_the_model(edits in proptest::collection::vec(any_edit(), 1..40)) {
         let mut lab = Lab::new();
         // The property is about what is kept, not about when it reaches the disk.
-        lab.store.lock().connection.pragma_update(None, "synchronous", "OFF").unwrap();
+        lab.store.lock().sqlite.connection.pragma_update(None, "synchronous", "OFF").unwrap();
         let mut model = Model::default();
         for edit in &edits {
             let ok = match edit {
-                Edit::AddClient(client) => lab.store.add_client(client).is_ok(),
-                Edit::SetClient(name, change) => lab.store.set_client(name, change).is_ok(),
-                Edit::RemoveClient(name) => lab.store.remove_client(name).is_ok(),
-                Edit::AddImage(image) => lab.store.add_image(image).is_ok(),
+                Edit::AddClient(client) => lab.store.add_client(client, &by()).is_ok(),
+                Edit::SetClient(name, change) => lab.store.set_client(name, change, &by()).is_ok(),
+                Edit::RemoveClient(name) => lab.store.remove_client(name, &by()).is_ok(),
+                Edit::AddImage(image) => lab.store.add_image(image, &by()).is_ok(),
                 Edit::SetImage(name, version) => {
                     let new = image(name.as_str(), &version.to_string());
-                    lab.store.set_image_version(name, new.version, new.path, new.size).is_ok()
+                    lab.store.set_image_version(name, new.version, new.path, new.size, &by()).is_ok()
                 }
-                Edit::RemoveImage(name, force) => lab.store.remove_image(name, *force).is_ok(),
+                Edit::RemoveImage(name, force) => lab.store.remove_image(name, *force, &by()).is_ok(),
                 Edit::Reopen => {
-                    lab.store = Store::open(lab.path()).unwrap();
-                    lab.store.lock().connection.pragma_update(None, "synchronous", "OFF").unwrap();
+                    lab.store = lab.another().unwrap();
+                    lab.store.lock().sqlite.connection.pragma_update(None, "synchronous", "OFF").unwrap();
                     true
                 }
             };
