@@ -46,8 +46,7 @@ conformance: deps
 
 bench: deps
 	$(CARGO) build --release --package bootd-bench
-	$(TARGET)/release/bench attach
-	$(TARGET)/release/bench iscsi
+	@$(TARGET)/release/bench report
 
 lint:
 	$(CARGO) fmt --all --check

@@ -240,10 +240,11 @@ impl Initiator {
     ) -> io::Result<Tally> {
         let mut tally = Tally::default();
         let mut flight = Vec::with_capacity(spec.depth);
-        for tag in 0..spec.depth {
+        for tag in 0..spec.depth.min(usize::try_from(spec.most).unwrap_or(usize::MAX)) {
             flight.push(self.issue(u32::try_from(tag).unwrap_or(0), &mut pattern, spec));
         }
         let mut outstanding = flight.len();
+        let mut left = spec.most.saturating_sub(outstanding as u64);
         let mut skip = 0;
         while outstanding > 0 {
             self.flush().await?;
@@ -279,7 +280,8 @@ impl Initiator {
                 let tag = header.itt();
                 let slot = flight.get_mut(tag as usize).ok_or_else(|| bad("answer to an unknown tag"))?;
                 tally.add(slot.len, now.saturating_duration_since(slot.begun));
-                if now < until {
+                if now < until && left > 0 {
+                    left -= 1;
                     *slot = self.issue(tag, &mut pattern, spec);
                 } else {
                     outstanding -= 1;

@@ -30,6 +30,8 @@ pub(crate) struct Spec {
     /// The part of the disk that is used, in bytes.
     pub(crate) span: u64,
     pub(crate) duration: Duration,
+    /// Commands of each initiator, after which it stops though there is time left.
+    pub(crate) most: u64,
 }
 
 /// Which blocks come next. Its own small generator: the same seed gives the same blocks to every target.
@@ -92,6 +94,8 @@ impl Tally {
 pub(crate) struct Outcome {
     /// Commands per second.
     pub(crate) ops: f64,
+    /// How long it took, in seconds.
+    pub(crate) seconds: f64,
     /// Bytes per second.
     pub(crate) bytes: f64,
     /// Median latency in microseconds.
@@ -132,6 +136,21 @@ pub(crate) fn run(place: &Place, spec: &Spec) -> io::Result<Outcome> {
     })
 }
 
+/// Logs in as many sessions as the place has targets, one each, and calls `then` while all of them are idle.
+///
+/// # Errors
+/// When a session fails, or `then`.
+pub(crate) fn while_logged_in<T>(place: &Place, then: impl FnOnce() -> T) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut sessions = Vec::new();
+        for number in 0..place.targets.len() {
+            sessions.push(Initiator::login(place, number, Bytes::new()).await?);
+        }
+        Ok(then())
+    })
+}
+
 fn sum_up(tallies: Vec<Tally>, took: Duration) -> Outcome {
     let ops: u64 = tallies.iter().map(|tally| tally.ops).sum();
     let bytes: u64 = tallies.iter().map(|tally| tally.bytes).sum();
@@ -143,6 +162,7 @@ fn sum_up(tallies: Vec<Tally>, took: Duration) -> Outcome {
     let seconds = took.as_secs_f64();
     Outcome {
         ops: ops as f64 / seconds,
+        seconds,
         bytes: bytes as f64 / seconds,
         p50: at(50),
         p99: at(99),

@@ -12,9 +12,12 @@ use clap::{Parser, Subcommand};
 
 mod attach;
 mod bare;
+mod cold;
 mod initiator;
 mod load;
+mod memory;
 mod peers;
+mod report;
 mod rows;
 mod table;
 mod target;
@@ -82,6 +85,36 @@ enum What {
     },
     /// How long a client waits for its disk, among 500 others, for an image of 1 TiB.
     Attach,
+    /// The iSCSI target against tgt on cold caches: an image on a real file system, read once.
+    Cold {
+        /// Seconds that each measurement lasts at most.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// How often each is repeated; the median is printed.
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
+        /// Where the image is made; not in memory.
+        #[arg(long, default_value = "/var/tmp")]
+        folder: PathBuf,
+    },
+    /// All of it in one run, as the page that is docs/performance.md.
+    Report {
+        /// Seconds that each measurement lasts.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// How often each is repeated; the median is printed.
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
+        /// Where the image of the cold rows is made; not in memory.
+        #[arg(long, default_value = "/var/tmp")]
+        folder: PathBuf,
+    },
+    /// Memory of each client, attached, logged in and at work, against tgt.
+    Memory {
+        /// Seconds of work.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+    },
     /// bootd's disks behind bootd's portal, for the other benchmarks and for any initiator.
     Target(target::Serve),
 }
@@ -97,6 +130,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
                 random: !sequential,
                 span: span << 20,
                 duration: Duration::from_secs_f64(seconds),
+                most: u64::MAX,
             };
             let outcome = load::run(&load::Place { portal, targets, lun }, &spec)?;
             println!("{}", serde_json::to_string(&outcome).map_err(io::Error::other)?);
@@ -105,7 +139,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         What::Iscsi { seconds, repeats, only, no_scale, json } => {
             let effort = rows::Effort { seconds, repeats };
             let limit = peers::iperf3()?;
-            println!("Raw loopback rate (iperf3): {:.0} MiB/s\n", limit / 1_048_576.0);
+            table::loopback(limit);
             let table = rows::run(effort, only.as_deref())?;
             println!();
             let scale = if no_scale { Vec::new() } else { rows::scale(effort)? };
@@ -118,6 +152,15 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         What::Attach => {
             let times = attach::run()?;
             table::attach(&times);
+            Ok(())
+        }
+        What::Cold { seconds, repeats, folder } => {
+            cold::run(rows::Effort { seconds, repeats }, &folder)?;
+            Ok(())
+        }
+        What::Report { seconds, repeats, folder } => report::run(rows::Effort { seconds, repeats }, &folder),
+        What::Memory { seconds } => {
+            memory::run(rows::Effort { seconds, repeats: 1 })?;
             Ok(())
         }
         What::Target(serve) => target::serve(&serve),

@@ -28,13 +28,15 @@ impl Drop for Server {
     }
 }
 
-/// Processor time and memory of a process so far.
+/// Processor time, memory and reads of a process so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// Processor seconds, user and system, of all threads.
     pub(crate) cpu: f64,
     /// Resident memory in bytes, without pages of files.
     pub(crate) memory: u64,
+    /// Bytes that came from storage, read-ahead included.
+    pub(crate) storage: u64,
 }
 
 impl Server {
@@ -45,12 +47,16 @@ impl Server {
         let fields: Vec<&str> =
             stat.rsplit_once(')').map_or("", |(_, tail)| tail).split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-        let kilobytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"))
-            .and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        Usage { cpu: (ticks(11) + ticks(12)) / 100.0, memory: kilobytes.unwrap_or(0) * 1024 }
+        let number = |file: &str, name: &str| {
+            let text = fs::read_to_string(process.join(file)).unwrap_or_default();
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            value.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+        };
+        Usage {
+            cpu: (ticks(11) + ticks(12)) / 100.0,
+            memory: number("status", "RssAnon:") * 1024,
+            storage: number("io", "read_bytes:"),
+        }
     }
 
     fn started(name: &'static str, place: Place, child: Child) -> io::Result<Self> {
@@ -71,6 +77,20 @@ impl Server {
         }
         Ok(server)
     }
+}
+
+/// The first line that a program prints.
+///
+/// # Errors
+/// When it can't be run or fails.
+pub(crate) fn first_line(program: &str, words: &[&str]) -> io::Result<String> {
+    let done = Command::new(program).args(words).output();
+    let done = done.map_err(|e| io::Error::other(format!("{program}: {e}")))?;
+    if !done.status.success() {
+        return Err(io::Error::other(format!("{program} {}: {}", words.join(" "), done.status)));
+    }
+    let text = String::from_utf8_lossy(&done.stdout);
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 fn free_port() -> io::Result<SocketAddr> {

@@ -34,6 +34,8 @@ pub(crate) struct Figures {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
+    /// Bytes of one command.
+    pub(crate) size: usize,
     pub(crate) bootd: Figures,
     pub(crate) tgt: Figures,
     /// Responses per second of the bare TCP program.
@@ -43,7 +45,8 @@ pub(crate) struct Row {
 fn spec(write: bool, random: bool, size: usize, depth: usize, initiators: usize, effort: Effort) -> Spec {
     // writes stay in a part of the disk, so that overlays of 64 initiators fit in RAM
     let span = if write { IMAGE_LEN / 16 } else { IMAGE_LEN };
-    Spec { size, depth, initiators, write, random, span, duration: Duration::from_secs_f64(effort.seconds) }
+    let duration = Duration::from_secs_f64(effort.seconds);
+    Spec { size, depth, initiators, write, random, span, duration, most: u64::MAX }
 }
 
 fn loads(effort: Effort) -> Vec<Spec> {
@@ -68,24 +71,24 @@ fn loads(effort: Effort) -> Vec<Spec> {
     all
 }
 
-fn name(spec: &Spec) -> String {
+pub(crate) fn name(spec: &Spec) -> String {
     let order = if spec.random { "random" } else { "sequential" };
     let kind = if spec.write { "write" } else { "read" };
     let many = if spec.initiators == 1 { String::new() } else { format!(", {} initiators", spec.initiators) };
     format!("{order} {kind} {} KiB, depth {}{many}", spec.size / 1024, spec.depth)
 }
 
-fn measure(server: &Server, spec: &Spec) -> io::Result<Figures> {
+pub(crate) fn measure(server: &Server, spec: &Spec) -> io::Result<Figures> {
     let before = server.usage();
     let outcome = load::run(&server.place, spec)
         .map_err(|e| io::Error::other(format!("{}, {}: {e}", server.name, name(spec))))?;
     let cpu = (server.usage().cpu - before.cpu).max(0.01);
-    let gib = outcome.bytes * spec.duration.as_secs_f64() / f64::from(1 << 30);
-    let ops = outcome.ops * spec.duration.as_secs_f64();
+    let gib = outcome.bytes * outcome.seconds / f64::from(1 << 30);
+    let ops = outcome.ops * outcome.seconds;
     Ok(Figures { outcome, ops_per_cpu: ops / cpu, cpu_per_gib: cpu / gib.max(1e-9) })
 }
 
-fn median(mut all: Vec<Figures>) -> Option<Figures> {
+pub(crate) fn median(mut all: Vec<Figures>) -> Option<Figures> {
     all.sort_by(|a, b| a.outcome.ops.total_cmp(&b.outcome.ops));
     all.get(all.len() / 2).copied()
 }
@@ -124,7 +127,7 @@ pub(crate) fn run(effort: Effort, only: Option<&str>) -> io::Result<Vec<Row>> {
         raw.sort_by(f64::total_cmp);
         let bare = raw.get(raw.len() / 2).copied().unwrap_or(0.0);
         if let (Some(bootd), Some(tgt)) = (median(us), median(them)) {
-            let row = Row { name, bootd, tgt, bare };
+            let row = Row { name, size: spec.size, bootd, tgt, bare };
             table::row(&row);
             rows.push(row);
         }
@@ -140,8 +143,6 @@ pub(crate) struct Scale {
     pub(crate) ops: f64,
     /// Server's processor time per command, in microseconds.
     pub(crate) cpu_micros: f64,
-    /// Server's memory per initiator under load, in bytes, above that of one.
-    pub(crate) memory: u64,
     pub(crate) fairness: f64,
 }
 
@@ -154,22 +155,16 @@ pub(crate) fn scale(effort: Effort) -> io::Result<Vec<Scale>> {
     let image = folder.path().join("image.img");
     peers::make_image(&image, IMAGE_LEN)?;
     let mut all = Vec::new();
-    let mut alone = 0;
     for initiators in [1, 8, 64, 200, 500] {
         let server = peers::bootd(&image, folder.path(), initiators)?;
         let spec = spec(false, true, 4096, if initiators == 1 { 32 } else { 4 }, initiators, effort);
         let warm = Spec { size: 1 << 20, depth: 4, initiators: 1, random: false, ..spec.clone() };
         load::run(&server.place, &warm)?;
         let figures = measure(&server, &spec)?;
-        let memory = server.usage().memory;
-        if initiators == 1 {
-            alone = memory;
-        }
         all.push(Scale {
             initiators,
             ops: figures.outcome.ops,
             cpu_micros: 1e6 / figures.ops_per_cpu,
-            memory: memory.saturating_sub(alone) / initiators as u64,
             fairness: figures.outcome.fairness,
         });
     }

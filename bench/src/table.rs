@@ -3,12 +3,18 @@
 use std::fmt::Write;
 
 use crate::attach::AttachTimes;
+use crate::cold::{self, Cold};
+use crate::memory;
 use crate::rows::{Figures, Row, Scale};
 
 const MIB: f64 = 1_048_576.0;
 
 fn rate(figures: &Figures) -> String {
     format!("{:.1}k, {:.0} MiB/s", figures.outcome.ops / 1000.0, figures.outcome.bytes / MIB)
+}
+
+pub(crate) fn loopback(rate: f64) {
+    println!("Raw loopback rate (iperf3): {:.0} MiB/s\n", rate / MIB);
 }
 
 pub(crate) fn header() {
@@ -28,20 +34,45 @@ pub(crate) fn row(row: &Row) {
     println!("{line}");
 }
 
+pub(crate) fn cold_header(cold: &Cold) {
+    println!("The file itself, on {}, cold, by a loop: {:.0} MiB/s\n", cold.file_system, cold.raw / MIB);
+    println!(
+        "| load, cold | bootd | tgt | ratio | CPU s/GiB bootd / tgt | p50 / p99 us bootd | p50 / p99 us tgt | read from storage for each byte, bootd / tgt |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+}
+
+pub(crate) fn cold_row(row: &cold::Row) {
+    let (bootd, tgt) = (&row.bootd.figures, &row.tgt.figures);
+    let mut line = format!("| {} | {} | {} |", row.name, rate(bootd), rate(tgt));
+    let _ = write!(line, " **{:.2}** |", bootd.outcome.ops / tgt.outcome.ops);
+    let _ = write!(line, " {:.2} / {:.2} |", bootd.cpu_per_gib, tgt.cpu_per_gib);
+    for figures in [bootd, tgt] {
+        let _ = write!(line, " {} / {} |", figures.outcome.p50, figures.outcome.p99);
+    }
+    let _ = write!(line, " {:.1} / {:.1} |", row.bootd.from_storage, row.tgt.from_storage);
+    println!("{line}");
+}
+
+pub(crate) fn memory_header() {
+    println!(
+        "| clients | bootd: attached | logged in | at work | tgt: attached | logged in | at work |\n|---|---|---|---|---|---|---|"
+    );
+}
+
+pub(crate) fn memory_row(row: &memory::Row) {
+    let kib = |cost: &memory::Cost| [cost.attached, cost.logged_in, cost.at_work].map(|bytes| bytes / 1024);
+    let cells = [kib(&row.bootd), kib(&row.tgt)].concat();
+    let cells: Vec<_> = cells.iter().map(|kib| format!("{kib} KiB")).collect();
+    println!("| {} | {} |", row.clients, cells.join(" | "));
+}
+
 pub(crate) fn scale(all: &[Scale]) {
     println!(
-        "| initiators | commands/s | CPU us per command | memory per initiator, KiB | slowest's share of an even one |"
+        "| initiators | commands/s | CPU us per command | slowest's share of an even one |\n|---|---|---|---|"
     );
-    println!("|---|---|---|---|---|");
     for at in all {
-        println!(
-            "| {} | {:.0} | {:.1} | {} | {:.2} |",
-            at.initiators,
-            at.ops,
-            at.cpu_micros,
-            at.memory / 1024,
-            at.fairness
-        );
+        println!("| {} | {:.0} | {:.1} | {:.2} |", at.initiators, at.ops, at.cpu_micros, at.fairness);
     }
 }
 
