@@ -7,6 +7,7 @@ use dhcproto::v4::MessageType;
 
 use crate::leases::{LeaseChange, NoAddress};
 use crate::plan::BootPlan;
+use crate::proxy::Shape;
 use crate::pxe::Asker;
 use crate::reply::Reply;
 
@@ -68,6 +69,14 @@ pub enum Decision {
     NotOurs(Ipv4Addr),
     /// It took another server's offer.
     ChoseOtherServer(Ipv4Addr),
+    /// It is told what to boot, and gets its address elsewhere.
+    ProxyOffered(Shape),
+    /// It has its address and is told what to boot.
+    ToldFile(Ipv4Addr),
+    /// It speaks to the DHCP server, which is another.
+    LeftToServer,
+    /// There is nothing for it to boot.
+    NothingToBoot,
     /// The site's policy is not to answer it.
     Ignored,
     /// It came through a relay on a subnet that is not served.
@@ -93,9 +102,13 @@ impl Decision {
             | Self::NotBelieved(a)
             | Self::Refused(a)
             | Self::WrongSubnet(a)
-            | Self::NotOurs(a) => Some(a),
+            | Self::NotOurs(a)
+            | Self::ToldFile(a) => Some(a),
             Self::NoAddress(_)
             | Self::ChoseOtherServer(_)
+            | Self::ProxyOffered(_)
+            | Self::LeftToServer
+            | Self::NothingToBoot
             | Self::Ignored
             | Self::RelayNotServed(_)
             | Self::Incomplete
@@ -123,6 +136,12 @@ impl fmt::Display for Decision {
             Self::NotOurs(a) => write!(f, "{a} is none of the addresses given here, so it is not answered."),
             Self::ChoseOtherServer(server) => {
                 write!(f, "It took the offer of another DHCP server, {server}.")
+            }
+            Self::ProxyOffered(shape) => write!(f, "It is told what to boot, {shape}."),
+            Self::ToldFile(a) => write!(f, "It has the address {a} and is told what to boot."),
+            Self::LeftToServer => f.write_str("It speaks to the DHCP server, which is another."),
+            Self::NothingToBoot => {
+                f.write_str("There is nothing here for it to boot, so it is not answered.")
             }
             Self::Ignored => f.write_str("Machines that the site doesn't know are not answered."),
             Self::RelayNotServed(relay) => {

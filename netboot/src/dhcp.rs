@@ -28,7 +28,7 @@ const MAX_SERVERS: usize = 8;
 
 /// iPXE sub-option 176, `no-pxedhcp`: saves the 2 s in which it would wait for a proxy DHCP server
 /// (iPXE, `src/config/dhcp.h`).
-const NO_PXEDHCP: [u8; 3] = [176, 1, 1];
+pub(crate) const NO_PXEDHCP: [u8; 3] = [176, 1, 1];
 
 /// Answers one request that came in by `iface`, at `now` seconds since 1970.
 #[must_use]

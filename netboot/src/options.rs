@@ -11,6 +11,9 @@ const OVERLOAD: u8 = 52;
 /// The code of iPXE's own option, which holds sub-options (`ipxe.org`, "Etherboot encapsulated options").
 pub(crate) const IPXE_ENCAPSULATED: u8 = 175;
 
+/// Option 43, which holds PXE's sub-options (PXE 2.1, table 2-1).
+pub(crate) const VENDOR_ENCAPSULATED: u8 = 43;
+
 /// Marks a code of which no option was seen. Never an index: there are at most 254 codes.
 const UNSEEN: u8 = 255;
 
@@ -129,6 +132,12 @@ impl Options {
     #[must_use]
     pub fn ipxe_sub_options(&self) -> Option<Vec<(u8, &[u8])>> {
         Some(tlvs(self.raw(IPXE_ENCAPSULATED)?).collect())
+    }
+
+    /// A sub-option of option 43.
+    #[must_use]
+    pub fn vendor_sub_option(&self, code: u8) -> Option<&[u8]> {
+        tlvs(self.raw(VENDOR_ENCAPSULATED)?).find(|(found, _)| *found == code).map(|(_, value)| value)
     }
 
     fn address(&self, code: OptionCode) -> Option<Ipv4Addr> {

@@ -10,7 +10,7 @@ use site::{Client, Image, Site};
 use crate::paths::script_url;
 use crate::pxe::{Asker, Firmware, Method, Stage};
 use crate::reason::Reason;
-use crate::settings::{Interface, Settings, Unknown};
+use crate::settings::{Interface, Mode, Settings, Unknown};
 
 /// The longest name of a boot program, in bytes: what fits the header's `file` with its end mark.
 pub(crate) const MAX_FILE_LEN: usize = 127;
@@ -66,8 +66,13 @@ pub fn plan(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings) 
             }
         }
     }
-    plan.lease = true;
-    plan.address = address(client, iface, settings, &mut plan.why);
+    match settings.mode {
+        Mode::Server => {
+            plan.lease = true;
+            plan.address = address(client, iface, settings, &mut plan.why);
+        }
+        Mode::Proxy => plan.why.push(Reason::AddressElsewhere),
+    }
     let Some(client) = client else { return plan };
     plan.client = Some(Arc::clone(client));
     plan.image = image(client, site, &mut plan.why);

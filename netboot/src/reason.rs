@@ -27,6 +27,8 @@ pub enum Reason {
     FromPool(PoolRange),
     /// It has none of its own, and there is no pool.
     NoPool,
+    /// Another server gives the addresses.
+    AddressElsewhere,
     /// It may not boot.
     Disabled(ClientName),
     /// There is nothing to boot.
@@ -73,6 +75,7 @@ impl fmt::Display for Reason {
             Self::NoPool => {
                 f.write_str("It has no address of its own and there is no pool, so it gets no address.")
             }
+            Self::AddressElsewhere => f.write_str("Its address is the other DHCP server's affair."),
             Self::Disabled(name) => write!(f, "The client \"{name}\" is disabled: it gets an address only."),
             Self::NoImage(name) => {
                 write!(f, "The client \"{name}\" has no image: it gets an address only.")

@@ -15,7 +15,7 @@ use dhcproto::v4::MessageType;
 use serde::{Deserialize, Serialize};
 use site::MacAddr;
 
-use crate::decision::DhcpEvent;
+use crate::decision::{Decision, DhcpEvent};
 use crate::pxe::Stage;
 
 /// How long after its first DISCOVER a boot still waits for its iPXE, in milliseconds. A later iPXE is another boot.
@@ -167,6 +167,10 @@ impl Boots {
                 None => event.asker.stage.to_string(),
             };
             self.record(mac, StepKind::Discover, &who, now_ms);
+        }
+        // That a proxy leaves an exchange to the server is no silence that anyone suffers from.
+        if event.decision == Decision::LeftToServer {
+            return;
         }
         let kind = match (event.answered, event.asked) {
             (Some(MessageType::Offer), _) => StepKind::Offer,

@@ -33,6 +33,8 @@ pub struct Settings {
     pub lease_time: u32,
     /// What machines get that the site doesn't know.
     pub unknown: Unknown,
+    /// Whether bootd gives addresses.
+    pub mode: Mode,
     /// Whether bootd is the subnet's only DHCP server, and so may refuse addresses that it did not give.
     pub authoritative: bool,
     /// The boot programs that are there to be fetched: names relative to the root of the files.
@@ -51,6 +53,7 @@ impl Default for Settings {
             mtu: None,
             lease_time: DEFAULT_LEASE_TIME,
             unknown: Unknown::default(),
+            mode: Mode::default(),
             authoritative: true,
             programs: Vec::new(),
         }
@@ -71,6 +74,17 @@ impl Settings {
     pub(crate) fn can_give(&self, address: Ipv4Addr, iface: &Interface) -> bool {
         iface.can_have(address) && self.router != Some(address) && !self.dns.contains(&address)
     }
+}
+
+/// What bootd is on a subnet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The DHCP server.
+    #[default]
+    Server,
+    /// A proxy beside another DHCP server, which gives the addresses.
+    Proxy,
 }
 
 /// What a machine gets that the site doesn't know. In neither case does it boot.

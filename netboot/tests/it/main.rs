@@ -7,6 +7,7 @@
     reason = "a test's helper fails by panicking"
 )]
 
+mod choosing;
 mod dhcp;
 mod golden;
 mod guard;
@@ -14,6 +15,7 @@ mod lab;
 mod leases;
 mod paths;
 mod plan;
+mod proxy;
 mod pxe;
 mod session;
 mod text;

@@ -1,0 +1,155 @@
+//! Which shape of answer each machine takes from a proxy: the first that got it as far as fetching something.
+//!
+//! Firmware that dislikes an offer says nothing: it starts its search again, or gives up. So a machine that begins anew
+//! without having come further is offered the next shape, and the one that worked is kept.
+
+use std::collections::{BTreeSet, HashMap};
+
+use site::MacAddr;
+
+use crate::proxy::Shape;
+use crate::pxe::Firmware;
+
+/// Machines that are remembered. Beyond, the one that was silent longest is forgotten.
+const MAX_MACHINES: usize = 4096;
+
+/// How long a search goes on, in seconds. DISCOVERs that come within that time of the first are the same search, in
+/// which firmware hears all of our offers: PXE asks after 4, 8, 16 and 32 s, and EDK2 alike (PXE 2.1, §2.2.2).
+const SEARCH: u64 = 40;
+
+/// After this long without a sign, in seconds, a machine that has found its shape may have been given other firmware.
+const FORGET_AFTER: u64 = 30 * 24 * 60 * 60;
+
+#[derive(Debug, Clone, Copy)]
+struct Machine {
+    firmware: Option<Firmware>,
+    /// Which of the firmware's shapes.
+    tried: usize,
+    /// When the search began in which that shape was first offered, in seconds.
+    since: u64,
+    /// Whether something was fetched after such an offer.
+    works: bool,
+    seen: u64,
+}
+
+/// What is known of all machines. Times are seconds since 1970.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    machines: HashMap<MacAddr, Machine>,
+    /// All machines in the order in which they are to be forgotten.
+    idle: BTreeSet<(u64, MacAddr)>,
+}
+
+impl Shapes {
+    /// Nothing known.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The shape of the offer to a machine that is searching.
+    pub fn offer(&mut self, mac: MacAddr, firmware: Option<Firmware>, now: u64) -> Shape {
+        let shapes = Shape::of(firmware);
+        let fresh = Machine { firmware, tried: 0, since: now, works: false, seen: now };
+        let mut machine = self.machines.get(&mac).copied().unwrap_or(fresh);
+        // A BIOS that was switched to UEFI begins anew.
+        if machine.firmware != firmware || now.saturating_sub(machine.seen) > FORGET_AFTER {
+            machine = fresh;
+        } else if now.saturating_sub(machine.since) > SEARCH {
+            if !machine.works {
+                machine.tried = (machine.tried + 1) % shapes.len();
+            }
+            machine.since = now;
+        }
+        self.put(mac, Machine { seen: now, ..machine });
+        shapes.get(machine.tried).copied().unwrap_or(Shape::Bypass)
+    }
+
+    /// The shape that a machine was last offered, without offering one.
+    #[must_use]
+    pub fn last(&self, mac: MacAddr, firmware: Option<Firmware>) -> Shape {
+        let tried = self.machines.get(&mac).filter(|known| known.firmware == firmware).map_or(0, |m| m.tried);
+        Shape::of(firmware).get(tried).copied().unwrap_or(Shape::Bypass)
+    }
+
+    /// A machine fetched its boot program: the offer that it had was to its liking.
+    pub fn on_fetch(&mut self, mac: MacAddr, now: u64) {
+        if let Some(machine) = self.machines.get(&mac).copied() {
+            self.put(mac, Machine { works: true, seen: now, ..machine });
+        }
+    }
+
+    /// Whether a machine has been offered every shape and took none.
+    #[must_use]
+    pub fn has_refused_all(&self, mac: MacAddr) -> bool {
+        self.machines
+            .get(&mac)
+            .is_some_and(|machine| !machine.works && machine.tried + 1 >= Shape::of(machine.firmware).len())
+    }
+
+    fn put(&mut self, mac: MacAddr, machine: Machine) {
+        if let Some(old) = self.machines.insert(mac, machine) {
+            self.idle.remove(&(old.seen, mac));
+        }
+        self.idle.insert((machine.seen, mac));
+        if self.machines.len() > MAX_MACHINES
+            && let Some((_, idlest)) = self.idle.pop_first()
+        {
+            self.machines.remove(&idlest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
+    const UEFI: Option<Firmware> = Some(Firmware::UefiX64);
+
+    #[test]
+    fn one_search_has_one_shape_and_the_next_another() {
+        let mut shapes = Shapes::new();
+        for at in [0, 4, 12, 28] {
+            assert_eq!(shapes.offer(MAC, UEFI, 1000 + at), Shape::Binl);
+        }
+        assert_eq!(shapes.offer(MAC, UEFI, 1060), Shape::Bypass);
+        assert_eq!(shapes.offer(MAC, UEFI, 1064), Shape::Bypass);
+        assert!(!shapes.has_refused_all(MAC));
+        assert_eq!(shapes.offer(MAC, UEFI, 1120), Shape::Plain);
+        assert!(shapes.has_refused_all(MAC));
+        assert_eq!(shapes.offer(MAC, UEFI, 1180), Shape::Binl, "round again");
+    }
+
+    #[test]
+    fn what_worked_is_kept_until_the_firmware_is_another() {
+        let mut shapes = Shapes::new();
+        shapes.offer(MAC, UEFI, 1000);
+        assert_eq!(shapes.offer(MAC, UEFI, 1060), Shape::Bypass);
+        shapes.on_fetch(MAC, 1062);
+        for at in [2000, 3000, 90_000] {
+            assert_eq!(shapes.offer(MAC, UEFI, at), Shape::Bypass);
+            assert_eq!(shapes.last(MAC, UEFI), Shape::Bypass);
+        }
+        assert_eq!(shapes.offer(MAC, Some(Firmware::Bios), 90_100), Shape::Bypass, "its first");
+        assert_eq!(shapes.offer(MAC, UEFI, 90_200), Shape::Binl, "and back: forgotten");
+        assert_eq!(shapes.last(MAC, Some(Firmware::Bios)), Shape::Bypass);
+    }
+
+    #[test]
+    fn a_flood_pushes_out_the_idlest_only() {
+        let mut shapes = Shapes::new();
+        let mac = |n: u32| {
+            let [a, b, c, d] = n.to_be_bytes();
+            MacAddr::new([2, 0, a, b, c, d])
+        };
+        for n in 0..10_000u32 {
+            shapes.offer(mac(n), UEFI, u64::from(n));
+            shapes.offer(MAC, UEFI, u64::from(n));
+            shapes.on_fetch(MAC, u64::from(n));
+        }
+        assert_eq!((shapes.machines.len(), shapes.idle.len()), (MAX_MACHINES, MAX_MACHINES));
+        assert_eq!(shapes.offer(MAC, UEFI, 10_100), Shape::Binl);
+        assert!(shapes.machines[&MAC].works);
+    }
+}
