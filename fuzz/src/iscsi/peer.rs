@@ -234,8 +234,8 @@ impl Peer {
         let reads = self.io.iter().filter(|(_, io)| matches!(io, Io::Read { .. }));
         let reads: u64 = reads.map(|(_, io)| io.byte_len()).sum();
         let requested = self.ledger.requested();
-        // One is let through however large it is.
-        let most = self.limits.bytes_in_flight.max(disk::LONGEST as u64);
+        // One is let through however large it is; COMPARE AND WRITE takes its blocks twice.
+        let most = self.limits.bytes_in_flight.max(2 * disk::LONGEST as u64);
         assert!(reads <= most && requested <= most, "{reads} + {requested} bytes in flight");
         assert!(self.io.len() <= commands, "{} requests to the disk", self.io.len());
     }
