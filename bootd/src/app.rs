@@ -4,12 +4,15 @@
 //!
 //! 1. The data directory is ours and nobody else's: made, locked.
 //! 2. Database, templates, boot programs and leases are read.
-//! 3. All sockets are bound. Whoever connects from now on waits in the kernel.
+//! 3. All sockets are bound, or taken over from systemd, which keeps them open from one process to the next. Whoever
+//!    connects from now on waits in the kernel.
 //! 4. Privileges are dropped: no thread exists yet, so there is none that keeps them.
 //! 5. The engine adopts the disks that an earlier process left, and their targets are open again: an operating
 //!    system whose disk was gone for the moment of a restart logs in again and goes on.
-//! 6. The services run, until a signal or the first failure; then all are drained.
+//! 6. The services run, until a signal or the first failure; then all are drained, and the disks last: while others
+//!    finish what they are sending, operating systems have theirs.
 
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +42,7 @@ use crate::serve::journal::Journal;
 use crate::serve::ra::RouterAdvertiser;
 use crate::serve::tftp::Tftp;
 use crate::state::{Counters, Link, State, Turns, unix_millis};
+use crate::systemd::{self, Given};
 
 /// How long all services together may take to drain. What is open then is broken off; clients of disks log in
 /// again when bootd is back.
@@ -90,6 +94,7 @@ pub(crate) enum AppError {
 /// When it can't start, or when a service had to end.
 pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let started = unix_millis();
+    let given = Given::from_systemd()?;
     let directory = DataDirectory::take(&config)?;
     let store = Store::open(&location(&config))?;
     let site = store.snapshot()?;
@@ -97,7 +102,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let files = files(&config);
     let (journal, leases) = leases(&config)?;
     let links = links(&config, &files);
-    let sockets = Sockets::bind(&config, &links, journal)?;
+    let sockets = Sockets::bind(&config, &links, journal, given)?;
     privileges::drop_all().map_err(|e| AppError::Privileges(e.to_string()))?;
 
     match lvm::images::clean_up(&config.images()) {
@@ -171,16 +176,16 @@ async fn serve(
     control: Arc<Control>,
     serves: &[String],
 ) -> Result<(), AppError> {
-    let stop = CancellationToken::new();
-    let mut services = JoinSet::new();
-    sockets.spawn(&mut services, &state, control, &stop);
+    let (stop, stop_disks) = (CancellationToken::new(), CancellationToken::new());
+    let (mut services, mut disks) = (JoinSet::new(), JoinSet::new());
+    sockets.spawn(&mut services, &mut disks, &state, control, [&stop, &stop_disks]);
     {
         let (state, stop) = (Arc::clone(&state), stop.clone());
         services.spawn(async move { ("interfaces", watch(&state, stop).await) });
     }
     drop(state);
     serves.iter().for_each(|line| tracing::info!("serving {line}"));
-    data::notify("READY=1");
+    systemd::notify("READY=1");
 
     let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Runtime)?;
@@ -190,19 +195,14 @@ async fn serve(
         _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
         _ = hangup.recv() => { tracing::info!("SIGHUP: stopping"); Ok(()) }
         Some(ended) = services.join_next() => Err(early_end(ended)),
+        Some(ended) = disks.join_next() => Err(early_end(ended)),
     };
-    data::notify("STOPPING=1");
-    stop.cancel();
+    systemd::notify("STOPPING=1");
     let drained = async {
-        while let Some(ended) = services.join_next().await {
-            if let Ok((_, Err(e))) = ended {
-                // The first failure is the cause; what follows from it is only logged.
-                tracing::error!("{e}");
-                if result.is_ok() {
-                    result = Err(e);
-                }
-            }
-        }
+        stop.cancel();
+        drain(&mut services, &mut result).await;
+        stop_disks.cancel();
+        drain(&mut disks, &mut result).await;
     };
     tokio::select! {
         drained = tokio::time::timeout(DRAIN, drained) => if drained.is_err() {
@@ -212,10 +212,23 @@ async fn serve(
         _ = interrupt.recv() => tracing::warn!("SIGINT again: not waiting for open connections"),
     }
     services.shutdown().await;
+    disks.shutdown().await;
     if result.is_ok() {
         tracing::info!("stopped");
     }
     result
+}
+
+/// Waits until all of them have ended. The first failure is the cause; what follows from it is only logged.
+async fn drain(services: &mut JoinSet<Ended>, result: &mut Result<(), AppError>) {
+    while let Some(ended) = services.join_next().await {
+        if let Ok((_, Err(e))) = ended {
+            tracing::error!("{e}");
+            if result.is_ok() {
+                *result = Err(e);
+            }
+        }
+    }
 }
 
 type Ended = (&'static str, Result<(), AppError>);
@@ -240,12 +253,21 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn bind(config: &Config, links: &[Link], journal: Journal) -> Result<Self, ServiceError> {
+    fn bind(
+        config: &Config,
+        links: &[Link],
+        journal: Journal,
+        mut given: Given,
+    ) -> Result<Self, ServiceError> {
+        let addresses = links.iter().map(|link| link.interface.address);
+        let ports = [config.http_port, config.iscsi_port];
+        let wanted = addresses.flat_map(|address| ports.map(|port| SocketAddrV4::new(address, port)));
+        given.keep_only(&wanted.collect::<Vec<_>>())?;
         Ok(Self {
             dhcp: config.dhcp.enabled.then(|| Dhcp::bind(links, journal)).transpose()?,
             tftp: config.tftp.then(|| Tftp::bind(links)).transpose()?,
-            http: Http::bind(links, config.http_port)?,
-            iscsi: Iscsi::bind(links, config.iscsi_port)?,
+            http: Http::bind(links, config.http_port, &mut given)?,
+            iscsi: Iscsi::bind(links, config.iscsi_port, &mut given)?,
             advertiser: config.router_advertisement.then(|| RouterAdvertiser::bind(links)).transpose()?,
             control: ControlSocket::bind(config)?,
         })
@@ -254,14 +276,18 @@ impl Sockets {
     fn spawn(
         self,
         services: &mut JoinSet<Ended>,
+        disks: &mut JoinSet<Ended>,
         state: &Arc<State>,
         control: Arc<Control>,
-        stop: &CancellationToken,
+        [stop, stop_disks]: [&CancellationToken; 2],
     ) {
         macro_rules! spawn {
-            ($name:literal, $service:expr, $shared:expr) => {{
-                let running = $service.run($shared, stop.clone());
-                services.spawn(async move { ($name, running.await.map_err(AppError::from)) });
+            ($name:literal, $service:expr, $shared:expr) => {
+                spawn!($name, $service, $shared, services, stop)
+            };
+            ($name:literal, $service:expr, $shared:expr, $among:ident, $stop:ident) => {{
+                let running = $service.run($shared, $stop.clone());
+                $among.spawn(async move { ($name, running.await.map_err(AppError::from)) });
             }};
         }
         if let Some(dhcp) = self.dhcp {
@@ -274,8 +300,8 @@ impl Sockets {
             spawn!("ra", advertiser, Arc::clone(state));
         }
         spawn!("http", self.http, Arc::clone(state));
-        spawn!("iscsi", self.iscsi, Arc::clone(state));
         spawn!("control", self.control, control);
+        spawn!("iscsi", self.iscsi, Arc::clone(state), disks, stop_disks);
     }
 }
 

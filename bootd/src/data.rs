@@ -1,4 +1,4 @@
-//! The data directory: whose it is, what is in it at the start, and who else is told of it.
+//! The data directory: whose it is, and what is in it at the start.
 //!
 //! ```text
 //! DATA/lock            held while the daemon lives; its process id is in it
@@ -13,10 +13,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -214,17 +211,6 @@ fn read_template(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(LONGEST_TEMPLATE).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Tells systemd how far the daemon is, if systemd started it and wants to know.
-pub(crate) fn notify(message: &str) {
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match name.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(&name),
-    };
-    // Whoever started us knows soon enough if that fails.
-    let _ = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address));
 }
 
 #[cfg(test)]

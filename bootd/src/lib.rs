@@ -16,6 +16,7 @@ mod privileges;
 mod serve;
 mod state;
 mod sys;
+mod systemd;
 #[cfg(test)]
 mod testing;
 

@@ -42,23 +42,28 @@ fn one(what: &str, key: &str, protocol: Protocol, address: SocketAddrV4, running
     let what = format!("{what} port, {name} {address}");
     let tried = match protocol {
         // Not std's socket: it says nothing of an address that another holds with SO_REUSEADDR, as DHCP servers do.
-        Protocol::Udp => holder(protocol, address).map_or_else(
-            || std::net::UdpSocket::bind(address).map(drop),
-            |_| Err(io::ErrorKind::AddrInUse.into()),
-        ),
+        Protocol::Udp if holders(protocol, address).is_empty() => {
+            std::net::UdpSocket::bind(address).map(drop)
+        }
+        Protocol::Udp => Err(io::ErrorKind::AddrInUse.into()),
         Protocol::Tcp => TcpListener::bind(address).map(drop),
     };
     match tried {
         Ok(()) => Finding::ok(what, "free"),
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => match holder(protocol, address) {
-            Some(holder) if holder.pid.is_some() && holder.pid == running => {
-                Finding::ok(what, "held by the running bootd")
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+            let holders = holders(protocol, address);
+            let by = |pid: u32| holders.iter().find(|holder| holder.pid == Some(pid));
+            // Of those that share it, systemd only holds it open.
+            if running.and_then(by).is_some() {
+                return Finding::ok(what, "held by the running bootd");
             }
-            holder => {
-                let by = holder.map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
-                Finding::fail(what, format!("taken by {by}"), format!("stop it, or set {key}"))
+            if let Some(systemd) = by(1) {
+                let found = format!("held open by {systemd}");
+                return Finding::warn(what, found, "right if it is for bootd: systemctl list-sockets");
             }
-        },
+            let by = holders.first().map_or_else(|| "another program".to_owned(), ToString::to_string);
+            Finding::fail(what, format!("taken by {by}"), format!("stop it, or set {key}"))
+        }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             Finding::warn(what, "not tried: only root may", "run this check as root")
         }
@@ -82,14 +87,17 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Who has that port, at that address or at all of them.
-fn holder(protocol: Protocol, address: SocketAddrV4) -> Option<Holder> {
+/// Who has that port, at that address or at all of them: one program, or those that share it.
+fn holders(protocol: Protocol, address: SocketAddrV4) -> Vec<Holder> {
     let table = match protocol {
         Protocol::Udp => fs::read_to_string("/proc/net/udp"),
         Protocol::Tcp => fs::read_to_string("/proc/net/tcp"),
     };
-    let inode = inode_in(&table.ok()?, protocol, address)?;
-    Some(owners().remove(&inode).unwrap_or(Holder { pid: None, program: "another program".into() }))
+    let Some(inode) = table.ok().and_then(|table| inode_in(&table, protocol, address)) else {
+        return Vec::new();
+    };
+    let unknown = || vec![Holder { pid: None, program: "another program".into() }];
+    owners().remove(&inode).unwrap_or_else(unknown)
 }
 
 /// The socket at that address in a table of `/proc/net`.
@@ -109,8 +117,8 @@ fn inode_in(table: &str, protocol: Protocol, address: SocketAddrV4) -> Option<u6
 }
 
 /// The programs that have sockets, by the socket's inode; those that we may look into.
-fn owners() -> HashMap<u64, Holder> {
-    let mut owners = HashMap::new();
+fn owners() -> HashMap<u64, Vec<Holder>> {
+    let mut owners: HashMap<_, Vec<_>> = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
@@ -122,7 +130,8 @@ fn owners() -> HashMap<u64, Holder> {
                 .to_str()
                 .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
             if let Some(inode) = inode {
-                owners.insert(inode, Holder { pid: Some(pid), program: program.clone() });
+                let holder = Holder { pid: Some(pid), program: program.clone() };
+                owners.entry(inode).or_default().push(holder);
             }
         }
     }
@@ -138,7 +147,7 @@ mod tests {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let std::net::SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("not IPv4") };
         let pid = std::process::id();
-        assert_eq!(holder(Protocol::Tcp, address).unwrap().pid, Some(pid));
+        assert_eq!(holders(Protocol::Tcp, address)[0].pid, Some(pid));
         let finding = one("HTTP", "port in [http]", Protocol::Tcp, address, None);
         assert_eq!(finding.level, super::super::Level::Fail);
         assert!(finding.found.contains(&pid.to_string()), "{finding:?}");
@@ -153,6 +162,6 @@ mod tests {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = socket.local_addr().unwrap().port();
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        assert_eq!(holder(Protocol::Udp, address).unwrap().pid, Some(std::process::id()));
+        assert_eq!(holders(Protocol::Udp, address)[0].pid, Some(std::process::id()));
     }
 }

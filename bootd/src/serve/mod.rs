@@ -1,8 +1,9 @@
 //! One file per socket: receive, call the pure core, send.
 //!
 //! Every service is a struct with the same two calls, so that [`app`](crate::app) can order and drain them:
-//! - `fn bind(..) -> Result<Self, ServiceError>`: opens the socket and does all that needs a capability. It runs
-//!   before the asynchronous runtime exists: plain `std` or `socket2` sockets, set non-blocking.
+//! - `fn bind(..) -> Result<Self, ServiceError>`: opens the socket, or takes the one that was held open for it, and
+//!   does all that needs a capability. It runs before the asynchronous runtime exists: plain `std` or `socket2`
+//!   sockets, set non-blocking.
 //! - `async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError>`: serves until
 //!   `stop` is cancelled, drains, and returns. Returning for any other reason is an error that ends the daemon.
 
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::Link;
+use crate::systemd::Given;
 
 pub(crate) mod dhcp;
 pub(crate) mod files;
@@ -31,7 +33,7 @@ mod visitor;
 #[derive(Debug, thiserror::Error)]
 #[error("{service}: {what}: {source}{}", remedy.as_deref().map(|r| format!("; {r}")).unwrap_or_default())]
 pub(crate) struct ServiceError {
-    /// `dhcp`, `tftp`, `http`, `iscsi`, `ra`, `control`.
+    /// `dhcp`, `tftp`, `http`, `iscsi`, `ra`, `control`; `start` where it is none of them.
     pub(crate) service: &'static str,
     /// What was being done: "can't listen on 10.0.0.1:69".
     pub(crate) what: String,
@@ -83,7 +85,8 @@ async fn run_until(
 /// How many connections may wait to be accepted; the kernel ignores the others' first packets, and they ask again.
 const BACKLOG: i32 = 1024;
 
-/// Listens on TCP `port` of each link's address; `key` is the setting that avoids it.
+/// Listens on TCP `port` of each link's address, by the socket that was `given` for it if there is one; `key` is the
+/// setting that avoids the port.
 ///
 /// # Errors
 /// When an address can't be listened on.
@@ -92,8 +95,9 @@ fn listen_on(
     links: &[Link],
     port: u16,
     key: &str,
+    given: &mut Given,
 ) -> Result<Vec<TcpListener>, ServiceError> {
-    let listen = |address: SocketAddrV4| {
+    let listen = |address: SocketAddrV4| -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         // Otherwise the port could not be taken again for a minute after a restart.
         socket.set_reuse_address(true)?;
@@ -104,7 +108,12 @@ fn listen_on(
     };
     let on = |link: &Link| {
         let address = SocketAddrV4::new(link.interface.address, port);
-        listen(address).map_err(|e| listen_error(service, address, key, e))
+        if let Some(listener) = given.take(address) {
+            return Ok(listener);
+        }
+        let listener = listen(address).map_err(|e| listen_error(service, address, key, e))?;
+        given.keep(address, &listener);
+        Ok(listener)
     };
     links.iter().map(on).collect()
 }

@@ -36,6 +36,7 @@ use super::visitor::{Denied, Granted, admit, tell_missing};
 use super::{ServiceError, listen_on};
 use crate::events::Event;
 use crate::state::{Link, State};
+use crate::systemd::Given;
 
 const SERVICE: &str = "http";
 
@@ -58,12 +59,12 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Listens on the address of each link.
+    /// Listens on the address of each link, by the sockets that were `given` where there are some.
     ///
     /// # Errors
     /// When an address can't be listened on.
-    pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
-        Ok(Self { listeners: listen_on(SERVICE, links, port, "port in [http]")? })
+    pub(crate) fn bind(links: &[Link], port: u16, given: &mut Given) -> Result<Self, ServiceError> {
+        Ok(Self { listeners: listen_on(SERVICE, links, port, "port in [http]", given)? })
     }
 
     /// Serves until `stop`, and lets answers that are being sent then go on for [`DRAIN`].

@@ -19,6 +19,7 @@ use crate::boot::Login;
 use crate::events::Event;
 use crate::serve::{ServiceError, listen_on};
 use crate::state::{Link, State, step_name, unix_millis};
+use crate::systemd::Given;
 
 const SERVICE: &str = "iscsi";
 
@@ -92,12 +93,12 @@ pub(crate) struct Iscsi {
 }
 
 impl Iscsi {
-    /// Listens on the address of each link.
+    /// Listens on the address of each link, by the sockets that were `given` where there are some.
     ///
     /// # Errors
     /// When an address can't be listened on.
-    pub(crate) fn bind(links: &[Link], port: u16) -> Result<Self, ServiceError> {
-        Ok(Self { listeners: listen_on(SERVICE, links, port, "port in [iscsi]")? })
+    pub(crate) fn bind(links: &[Link], port: u16, given: &mut Given) -> Result<Self, ServiceError> {
+        Ok(Self { listeners: listen_on(SERVICE, links, port, "port in [iscsi]", given)? })
     }
 
     /// Serves until `stop`. Then sessions end as if the network had failed: requests that are under way are
