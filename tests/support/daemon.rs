@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::{
-    Context, Failure, Lab, Ran, Result, SERVER_INTERFACE, SOON, bootd_binary, ensure, run, wait_for,
+    Context, Failure, Lab, Manager, Ran, Result, SERVER_INTERFACE, SOON, bootd_binary, ensure, run, wait_for,
 };
 
 /// How many lines of its log are shown with a failure.
@@ -36,6 +36,8 @@ pub struct DaemonOptions {
     pub arguments: Vec<String>,
     /// The data directory; `None`: one in the lab's scratch directory.
     pub data: Option<PathBuf>,
+    /// Where it tells how it is: [`Manager::path`].
+    pub notify: Option<PathBuf>,
 }
 
 /// One step of a boot, as `bootd status --json` shows it.
@@ -64,9 +66,30 @@ impl Daemon {
     /// As for [`Daemon::start`].
     pub fn start_with(lab: &Lab, options: &DaemonOptions) -> Result<Self> {
         let (binary, mut command) = serve_command(lab, options)?;
+        let log = lab.dir().join("bootd.log");
+        let child = spawn(silent(&mut command), &log)?;
+        Self::ready(lab, options, command, child, binary)
+    }
+
+    /// The same, with the sockets that were held open for it.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`].
+    pub fn start_given(lab: &Lab, options: &DaemonOptions, manager: &mut Manager) -> Result<Self> {
+        let (binary, command) = serve_command(lab, options)?;
+        let child = spawn(&mut manager.hand_over(&command)?, &lab.dir().join("bootd.log"))?;
+        Self::ready(lab, options, command, child, binary)
+    }
+
+    fn ready(
+        lab: &Lab,
+        options: &DaemonOptions,
+        command: Command,
+        child: Child,
+        binary: PathBuf,
+    ) -> Result<Self> {
         let data = options.data.clone().unwrap_or_else(|| default_data(lab));
         let log = lab.dir().join("bootd.log");
-        let child = spawn(&mut command, &log)?;
         let mut daemon = Self { command, child, binary, data, log, tells: lab.tells() };
         daemon.wait_ready()?;
         Ok(daemon)
@@ -231,7 +254,16 @@ impl Daemon {
     /// # Errors
     /// When it does not get ready.
     pub fn start_again(&mut self) -> Result {
-        self.child = spawn(&mut self.command, &self.log)?;
+        self.child = spawn(silent(&mut self.command), &self.log)?;
+        self.wait_ready()
+    }
+
+    /// The same, with the sockets that were held open for it.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start_again_with(&mut self, manager: &mut Manager) -> Result {
+        self.child = spawn(&mut manager.hand_over(&self.command)?, &self.log)?;
         self.wait_ready()
     }
 
@@ -269,7 +301,20 @@ impl Drop for Daemon {
 /// When it serves instead.
 pub fn refused_start(lab: &Lab, options: &DaemonOptions) -> Result<Ran> {
     let (_, mut command) = serve_command(lab, options)?;
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    refused(command.stdin(Stdio::null()).stdout(Stdio::piped()))
+}
+
+/// The same, with the sockets that were held open for it.
+///
+/// # Errors
+/// When it serves instead.
+pub fn refused_start_with(lab: &Lab, options: &DaemonOptions, manager: &mut Manager) -> Result<Ran> {
+    let (_, command) = serve_command(lab, options)?;
+    refused(&mut manager.hand_over(&command)?)
+}
+
+fn refused(command: &mut Command) -> Result<Ran> {
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
     let ended = wait_for("bootd to refuse", SOON, || Ok(child.try_wait()?));
     if ended.is_err() {
         let _ = child.kill();
@@ -302,13 +347,18 @@ fn serve_command(lab: &Lab, options: &DaemonOptions) -> Result<(PathBuf, Command
         }
     }
     command.args(&options.arguments);
+    command.envs(options.notify.as_ref().map(|path| ("NOTIFY_SOCKET", path)));
     Ok((binary, command))
 }
 
 fn spawn(command: &mut Command, log: &Path) -> Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
-    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-    child.context("can't start bootd")
+    command.stderr(log).spawn().context("can't start bootd")
+}
+
+/// It prints nothing, and reads nothing.
+fn silent(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::null())
 }
 
 fn tail(log: &str) -> String {

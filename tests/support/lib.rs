@@ -3,13 +3,16 @@
 
 mod archive;
 mod console;
+mod crowd;
 mod daemon;
 mod failure;
 mod fio_system;
+mod initiator;
 mod initramfs;
 mod interrupt;
 mod lab;
 mod leftovers;
+mod manager;
 mod namespace;
 mod net_client;
 mod places;
@@ -20,12 +23,15 @@ mod virtual_client;
 mod wait;
 
 pub use console::Console;
-pub use daemon::{Daemon, DaemonOptions, Step, refused_start};
+pub use crowd::{Crowd, Member};
+pub use daemon::{Daemon, DaemonOptions, Step, refused_start, refused_start_with};
 pub use failure::{Context, Failure, Result};
 pub use fio_system::FioSystem;
+pub use initiator::{Ended, Initiator, SECTOR, connect_from};
 pub use interrupt::{interrupted, tidy_up_on_signals};
 pub use lab::{CLIENT_INTERFACE, Lab, SERVER, SERVER_INTERFACE};
 pub use leftovers::{mine, sweep};
+pub use manager::Manager;
 pub use namespace::Namespace;
 pub use net_client::{Asks, Lease, NetClient, OfferedDisk};
 pub use places::{bootd_binary, cache_dir, workspace};
