@@ -41,6 +41,7 @@ use crate::serve::iscsi::{Iscsi, TargetTable};
 use crate::serve::journal::Journal;
 use crate::serve::ra::RouterAdvertiser;
 use crate::serve::tftp::Tftp;
+use crate::space;
 use crate::state::{Counters, Link, State, Turns, unix_millis};
 use crate::systemd::{self, Given};
 
@@ -182,6 +183,13 @@ async fn serve(
     {
         let (state, stop) = (Arc::clone(&state), stop.clone());
         services.spawn(async move { ("interfaces", watch(&state, stop).await) });
+    }
+    {
+        let watch = space::watch(Arc::clone(&state), stop.clone());
+        services.spawn(async move {
+            watch.await;
+            ("space", Ok(()))
+        });
     }
     drop(state);
     serves.iter().for_each(|line| tracing::info!("serving {line}"));

@@ -14,6 +14,7 @@ mod events;
 mod machine;
 mod privileges;
 mod serve;
+mod space;
 mod state;
 mod sys;
 mod systemd;

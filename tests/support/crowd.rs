@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::{
-    CLIENT_INTERFACE, Context, Daemon, Lab, Namespace, OfferedDisk, Result, SERVER, SOON, connect_from,
-    ensure, fail,
+    CLIENT_INTERFACE, Context, Daemon, Initiator, Lab, Namespace, OfferedDisk, Result, SERVER, SOON,
+    connect_from, ensure, fail,
 };
 
 const DHCP_SERVER: u16 = 67;
@@ -77,6 +77,20 @@ impl Crowd {
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The disks of all of them, logged in to.
+    ///
+    /// # Errors
+    /// When a login fails.
+    pub fn log_in(&self) -> Result<Vec<Initiator>> {
+        let log_in = |member: &Member| -> Result<Initiator> {
+            let isid = [0x80, 0xb0, 0x07, 0xd0, 0, 0];
+            let mut disk = Initiator::log_in(&member.disk, member.address, isid, SOON)?;
+            disk.settle()?;
+            Ok(disk)
+        };
+        self.namespace.enter(|| self.members.iter().map(log_in).collect())?
     }
 
     /// All of them.

@@ -79,12 +79,16 @@ fn describe(status: &Status, one: bool) -> String {
         return timeline(client);
     }
     let server = &status.server;
-    let mut out = facts(&[
+    let mut about = vec![
         ("server", format!("{}, bootd {}, process {}", server.name, server.version, server.pid)),
         ("since", moment(server.started)),
         ("disks by", server.engine.clone()),
         ("serves", server.serves.join("\n")),
-    ]);
+    ];
+    if !server.warnings.is_empty() {
+        about.push(("warnings", server.warnings.join("\n")));
+    }
+    let mut out = facts(&about);
     let row = |client: &ClientStatus| {
         let last = client.boot.as_ref().and_then(|boot| boot.steps.last());
         let disk = client.disk.as_ref();
@@ -187,6 +191,7 @@ mod tests {
                 engine: "sim".into(),
                 revision: 1,
                 serves: vec!["DHCP on eth1".into()],
+                warnings: vec!["the disk of pc1 is 96 % full".into()],
                 counters: [].into(),
             },
             clients: vec![ClientStatus {
@@ -218,6 +223,7 @@ mod tests {
     fn tables_name_every_client() {
         let all = describe(&status("a", 2), false);
         assert!(all.contains("pc1") && all.contains("step 1 after 1.500 s"), "{all}");
+        assert!(all.contains("warnings") && all.contains("96 % full"), "{all}");
         let none = describe(&Status { clients: vec![], ..status("a", 2) }, false);
         assert!(none.contains("bootd client add") && !none.contains("LAST BOOT"), "{none}");
         let one = describe(&status("a", 2), true);

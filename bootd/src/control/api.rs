@@ -164,6 +164,9 @@ pub(crate) struct ServerStatus {
     pub(crate) revision: u64,
     /// What is served where.
     pub(crate) serves: Vec<String>,
+    /// What fills up and should be seen to.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     /// How often what happened.
     pub(crate) counters: BTreeMap<String, u64>,
 }

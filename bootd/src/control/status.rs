@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::answer::Wrong;
 use super::api::{BootStatus, BootStep, ClientStatus, DiskState, ServerStatus, Status};
 use super::{Control, clients};
+use crate::space;
 use crate::state::{step_name, unix_seconds};
 
 #[derive(Debug, Deserialize)]
@@ -33,6 +34,10 @@ pub(super) async fn status(
     let (disks, caches) = {
         let engine = Arc::clone(&state.engine);
         spawn_blocking(move || (engine.status(), engine.cache())).await?
+    };
+    let warnings = {
+        let (state, disks) = (Arc::clone(state), disks.clone());
+        spawn_blocking(move || space::warnings(&space::all(&state.config, &disks))).await?
     };
     let disk_of = |client: &Client| {
         let disk = disks.iter().find(|disk| disk.request.client == client.name.as_str())?;
@@ -62,6 +67,7 @@ pub(super) async fn status(
             engine: state.engine.name().to_owned(),
             revision: site.revision(),
             serves: control.serves.clone(),
+            warnings,
             counters: state.counters.all(),
         },
         clients,

@@ -1,6 +1,7 @@
 //! Machines at work while bootd is killed, stopped and started again under them: none may lose a write that was
 //! acknowledged, and all must be at work again within seconds, by themselves and without a new boot.
 
+mod full;
 mod machine;
 mod sockets;
 
