@@ -28,8 +28,15 @@ const MBR: &str = "/usr/lib/syslinux/mbr/mbr.bin";
 /// GRUB's file for variables that outlive a boot is exactly this long, in bytes.
 const GRUB_ENVIRONMENT: usize = 1024;
 
-/// What its Linux logs in with, and the package that has it.
-const PROGRAMS: &[(&str, &str)] = &[("iscsistart", "open-iscsi")];
+/// What its Linux logs in with, what comes back when the connection breaks, and the package that has them.
+const PROGRAMS: &[(&str, &str)] = &[("iscsistart", "open-iscsi"), ("iscsid", "open-iscsi")];
+/// iscsid asks the system for its users, and has its locks in a directory that is there.
+const TEXTS: &[(&str, &str)] = &[
+    ("/init", INIT),
+    ("/etc/passwd", "root:x:0:0::/:/bin/sh\n"),
+    ("/etc/iscsi/iscsid.conf", ""),
+    ("/run/lock/iscsi/.keep", ""),
+];
 
 const INIT: &str = include_str!("../fixtures/init");
 const SYSLINUX: &str = include_str!("../fixtures/syslinux.cfg");
@@ -140,7 +147,7 @@ fn make(disk: &Path, kernel: &Kernel, files: &[(String, PathBuf)]) -> Result {
     let scratch = tempfile::tempdir()?;
     let dir = scratch.path();
     let initrd = dir.join("initrd");
-    fs::write(&initrd, initramfs::pack(files, &[("/init", INIT)])?)?;
+    fs::write(&initrd, initramfs::pack(files, TEXTS)?)?;
     sh(&["gzip", "-1", "-n", &text(&initrd)])?;
     fs::rename(dir.join("initrd.gz"), &initrd)?;
     partition(disk)?;

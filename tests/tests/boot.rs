@@ -1,8 +1,11 @@
 //! Whole machines: QEMU's firmware, Debian's iPXE, a boot loader, Linux. Each boots over the wire and nothing else.
 
-use support::{Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure};
+use support::{BOOT, Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure, wait_for};
 
 const IMAGE: &str = "linux";
+
+/// How often a client writes a file and reads all of them between two restarts of bootd.
+const ROUNDS: u32 = 3;
 
 /// A lab with a daemon that has the test disk as its only image.
 struct Site {
@@ -55,6 +58,41 @@ impl Site {
         let own = format!(".{}:system-disk", client.name());
         ensure!(written.ends_with(&own), "{} finds {written:?} on its disk", client.name());
         Ok(())
+    }
+
+    /// Has the client write and read files while bootd is killed and started again, and stopped and started again. Its
+    /// kernel must notice that the connection was lost, and its file system nothing.
+    fn restart_under(&mut self, client: &mut VirtualClient) -> Result {
+        let epoch = self.daemon.epoch(client.name())?;
+        client.console().type_line("work")?;
+        client.expect("bootd-test: working")?;
+        self.work_on(client)?;
+        self.daemon.kill()?;
+        self.daemon.start_again()?;
+        self.work_on(client)?;
+        self.daemon.stop()?;
+        self.daemon.start_again()?;
+        self.work_on(client)?;
+        client.console().type_line("rest")?;
+        let wrong = client.expect("bootd-test: rested, wrong is ")?;
+        ensure!(wrong == "nothing", "{} found {wrong:?}", client.name());
+        client.console().type_line("trouble")?;
+        let trouble = client.expect("bootd-test: trouble: ")?;
+        ensure!(trouble.starts_with("disk 0, link "), "the client's kernel had trouble: {trouble}");
+        ensure!(!trouble.ends_with("link 0"), "no connection was lost: bootd was not killed at work");
+        ensure!(self.daemon.epoch(client.name())? == epoch, "a restart of bootd began another boot");
+        self.check_own(client)
+    }
+
+    /// Waits until the client has done some work more.
+    fn work_on(&self, client: &mut VirtualClient) -> Result {
+        let mut rounds = || -> Result<u32> {
+            client.console().type_line("worked")?;
+            let text = client.expect("bootd-test: worked ")?;
+            Ok(text.trim_end_matches(" rounds").parse()?)
+        };
+        let before = rounds()?;
+        wait_for("the client to work on", BOOT, || Ok((rounds()? >= before + ROUNDS).then_some(())))
     }
 
     /// What happened in the client's last boot, in one word each.
@@ -129,12 +167,13 @@ fn a_uefi_client_keeps_at_hand_over_what_its_boot_loader_wrote() -> Result {
 }
 
 #[test]
-fn a_uefi_client_boots_by_http_alone() -> Result {
-    let Some(site) = Site::new(1)? else { return Ok(()) };
+fn a_uefi_client_boots_by_http_alone_and_outlives_bootd() -> Result {
+    let Some(mut site) = Site::new(1)? else { return Ok(()) };
     let mut client = site.switch_on("http", "52:54:00:77:01:04", Firmware::UefiHttp)?;
     site.expect_pristine(&mut client)?;
     site.check_steps("http", &["HTTP snponly.efi", "boot script", "log-in 1", "log-in 2"])?;
     let steps = site.daemon.steps("http")?;
     ensure!(!steps.iter().any(|step| step.what.contains("TFTP")), "it was to use HTTP alone: {steps:#?}");
+    site.restart_under(&mut client)?;
     site.disk.check_untouched()
 }
