@@ -3,6 +3,7 @@
 
 mod full;
 mod machine;
+mod peers;
 mod sockets;
 
 use std::fs;
