@@ -9,36 +9,28 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use block::Bytes;
 use lvm::{Attached, Disk, DiskRequest, EngineError, names};
-use menus::{BootFacts, ClientFacts, Context, DiskFacts, MenuError, Secret, ServerFacts};
-use netboot::{Asker, BootPlan, Firmware, Stage, StepKind, plan, script_url};
+use menus::MenuError;
+use netboot::{Asker, BootPlan, Firmware, Stage, StepKind, plan};
 use serde::{Deserialize, Serialize};
-use site::{Client, Image, ImageName, MacAddr};
-use tokio::sync::Semaphore;
+use site::{Client, Image, ImageName, MacAddr, Site};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::config::Config;
 use crate::events::Event;
 use crate::state::{Link, State, unix_millis};
+use crate::texts::{RENDER_DEADLINE, context, disk_facts, render};
 
 /// The template of clients that name none.
-pub(crate) const DEFAULT_TEMPLATE: &str = "default.ipxe";
+const DEFAULT_TEMPLATE: &str = "default.ipxe";
 
 /// The template of what signed boot programs run first.
 const AUTOEXEC_TEMPLATE: &str = "autoexec.ipxe";
 
 /// The template of clients that get no disk.
 const NO_DISK_TEMPLATE: &str = "nodisk.ipxe";
-
-/// How long a script may take to render. A template that takes longer is a mistake; its client gets an error.
-const RENDER_DEADLINE: Duration = Duration::from_secs(1);
-
-/// How many scripts may be rendered at once. Further ones wait, and their waiting counts to the deadline; so
-/// templates that never end keep this many threads busy at most.
-static RENDERERS: Semaphore = Semaphore::const_new(8);
 
 /// The logical unit that every target has its disk at.
 pub(crate) const LUN: u64 = 0;
@@ -77,11 +69,14 @@ pub(crate) enum ScriptError {
     /// The site does not know the machine.
     #[error("{0} is no client")]
     UnknownClient(MacAddr),
+    /// The client may not boot, so nothing is rendered for it but what tells its user so.
+    #[error("{0}")]
+    MayNotBoot(String),
     /// The template is wrong, or says what is not there.
-    #[error("the boot script can't be rendered: {0}")]
+    #[error("the template can't be rendered: {0}")]
     Menu(#[from] MenuError),
     /// The template takes too long.
-    #[error("the boot script took longer than {} s to render", RENDER_DEADLINE.as_secs())]
+    #[error("the template took longer than {} s to render", RENDER_DEADLINE.as_secs())]
     TooSlow,
     /// The names of the client, the image and the site are too long together.
     #[error("{0}")]
@@ -104,6 +99,17 @@ pub(crate) enum ScriptError {
         was: u64,
         /// The file's length now, in bytes.
         is: u64,
+    },
+    /// No file of that name is kept on the client.
+    #[error("no file {0} is kept on this client")]
+    NoSuchFile(String),
+    /// A file that is to be kept on the client can't be had.
+    #[error("file {file}: {reason}")]
+    ManagedFile {
+        /// Which, by its entity.
+        file: String,
+        /// Why.
+        reason: String,
     },
     /// A bug, or a machine without randomness.
     #[error("internal error: {0}")]
@@ -139,10 +145,10 @@ pub(crate) async fn script(
     };
     let Some(image) = plan.image.clone() else {
         let facts = context(&state.config, link, &client, peer, firmware, &plan, None);
-        return render(state, NO_DISK_TEMPLATE.to_owned(), facts).await;
+        return Ok(render(state, &site, NO_DISK_TEMPLATE.to_owned(), facts).await?.text);
     };
     let epoch = state.boots.lock().on_script(mac, unix_millis());
-    let made = make(state, link, &client, &image, &plan, epoch, peer, firmware).await;
+    let made = make(state, &site, link, &client, &image, &plan, epoch, peer, firmware).await;
     match &made {
         Ok(_) => {
             state.counters.scripts_rendered.inc();
@@ -156,6 +162,11 @@ pub(crate) async fn script(
         }
     }
     made
+}
+
+/// The template of the client's boot script.
+pub(crate) fn script_template<'a>(client: &'a Client, plan: &BootPlan) -> &'a str {
+    if plan.may_boot() { client.menu.as_deref().unwrap_or(DEFAULT_TEMPLATE) } else { NO_DISK_TEMPLATE }
 }
 
 /// What a boot program that looks for `autoexec.ipxe` gets: the way to its boot script. Makes no disk.
@@ -174,13 +185,14 @@ pub(crate) async fn autoexec(
     let client = plan.client.clone().ok_or(ScriptError::UnknownClient(mac))?;
     let template = if plan.may_boot() { AUTOEXEC_TEMPLATE } else { NO_DISK_TEMPLATE };
     let facts = context(&state.config, link, &client, peer, firmware, &plan, None);
-    render(state, template.to_owned(), facts).await
+    Ok(render(state, &site, template.to_owned(), facts).await?.text)
 }
 
 /// Renders the script, then makes the disk that it speaks of: a template that is wrong resets nothing.
 #[allow(clippy::too_many_arguments)]
 async fn make(
     state: &Arc<State>,
+    site: &Arc<Site>,
     link: &Link,
     client: &Client,
     image: &Image,
@@ -198,10 +210,10 @@ async fn make(
         user: names::initiator_iqn(&config.names, &client.name)?,
         secret: random_secret()?,
     };
-    let disk = disk_facts(config, link, &login, peer);
+    let disk = disk_facts(config, link, &login, peer, Some(login.secret.clone()));
     let facts = context(config, link, client, peer, firmware, plan, Some(disk));
-    let template = client.menu.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
-    let text = render(state, template, facts).await?;
+    let template = script_template(client, plan).to_owned();
+    let text = render(state, site, template, facts).await?.text;
     let request = disk_request(config, client, image, &login)?;
     let (engine, image) = (Arc::clone(&state.engine), image.clone());
     let attached = spawn_blocking(move || -> Result<Attached, ScriptError> {
@@ -281,80 +293,6 @@ pub(crate) fn adopt(state: &State, disks: Vec<Disk>) -> usize {
     adopted
 }
 
-/// What a template may say.
-pub(crate) fn context(
-    config: &Config,
-    link: &Link,
-    client: &Client,
-    peer: Ipv4Addr,
-    firmware: Option<Firmware>,
-    plan: &BootPlan,
-    disk: Option<DiskFacts>,
-) -> Context {
-    let (firmware_name, arch) = match firmware {
-        None | Some(Firmware::Bios) => ("bios", "x86_64"),
-        Some(Firmware::UefiX64) => ("uefi", "x86_64"),
-        Some(Firmware::UefiIa32) => ("uefi", "i386"),
-        Some(Firmware::UefiArm32) => ("uefi", "arm32"),
-        Some(Firmware::UefiArm64 | Firmware::RaspberryPi) => ("uefi", "arm64"),
-        Some(Firmware::Unknown(_)) => ("uefi", "unknown"),
-    };
-    let asker = Asker::supposed(client.mac, Stage::Ipxe, firmware);
-    Context {
-        client: ClientFacts {
-            name: Some(client.name.clone()),
-            mac: client.mac,
-            address: Some(peer),
-            image: client.image.clone(),
-        },
-        server: ServerFacts {
-            name: config.server.clone(),
-            address: link.interface.address,
-            http_port: config.http_port,
-        },
-        boot: BootFacts {
-            firmware: firmware_name.to_owned(),
-            arch: arch.to_owned(),
-            script_url: plan.may_boot().then(|| script_url(&asker, &link.interface, &link.settings)),
-            disk,
-        },
-        why: plan.why.iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// What a template may say of the disk.
-pub(crate) fn disk_facts(config: &Config, link: &Link, login: &Login, peer: Ipv4Addr) -> DiskFacts {
-    DiskFacts {
-        epoch: login.epoch,
-        portal: link.interface.address,
-        port: config.iscsi_port,
-        target: login.target.clone(),
-        initiator: login.initiator.clone(),
-        user: login.user.clone(),
-        secret: Secret::new(login.secret.clone()),
-        lun: LUN,
-        on_link: link.interface.contains(peer),
-    }
-}
-
-/// Renders where it holds up nobody, and not for ever.
-pub(crate) async fn render(
-    state: &Arc<State>,
-    template: String,
-    context: Context,
-) -> Result<String, ScriptError> {
-    let menus = state.menus.load_full();
-    let work = async move {
-        let permit = RENDERERS.acquire().await.map_err(|e| ScriptError::Internal(e.to_string()))?;
-        let rendered = spawn_blocking(move || {
-            let _until_done = permit;
-            menus.render(&template, &context)
-        });
-        Ok(rendered.await??)
-    };
-    tokio::time::timeout(RENDER_DEADLINE, work).await.unwrap_or(Err(ScriptError::TooSlow))
-}
-
 /// A CHAP secret that nobody can guess.
 fn random_secret() -> Result<String, ScriptError> {
     const ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
@@ -394,7 +332,7 @@ mod tests {
         state.site.store(Arc::new(testing::site(directory.path())));
         script(&state, &state.links[0], testing::MAC, [10, 0, 0, 7].into()).await.unwrap();
         assert_eq!(adopt(&state, state.engine.reap().unwrap()), 1);
-        state.site.store(Arc::new(site::Site::new(2, vec![], vec![])));
+        state.site.store(Arc::new(Site::new(2, vec![], vec![])));
         assert_eq!(adopt(&state, state.engine.reap().unwrap()), 0);
         assert!(state.engine.list().is_empty(), "the disk is still there");
     }

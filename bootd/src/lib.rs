@@ -12,6 +12,7 @@ mod control;
 mod data;
 mod events;
 mod machine;
+mod managed;
 mod privileges;
 mod serve;
 mod space;
@@ -20,6 +21,7 @@ mod sys;
 mod systemd;
 #[cfg(test)]
 mod testing;
+mod texts;
 
 pub use cli::main;
 pub use serve::iscsi::portal;

@@ -65,6 +65,7 @@ fn context() -> Context {
         },
         server: ServerFacts { name: "megatron".to_owned(), address: [10, 77, 0, 1].into(), http_port: 80 },
         boot: BootFacts {
+            address: Some([10, 77, 0, 21].into()),
             firmware: "bios".to_owned(),
             arch: "x86_64".to_owned(),
             script_url: None,
@@ -75,7 +76,7 @@ fn context() -> Context {
                 target: "iqn.2026-01.internal.lab.megatron:cs-lab:rook:1".to_owned(),
                 initiator: "iqn.2026-01.internal.lab.rook:system-disk".to_owned(),
                 user: "iqn.2026-01.internal.lab.rook:system-disk".to_owned(),
-                secret: Secret::new("s3cretS3cretS3cr"),
+                secret: Some(Secret::new("s3cretS3cretS3cr")),
                 lun: 0,
                 on_link: true,
             }),

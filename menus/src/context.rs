@@ -54,6 +54,9 @@ pub struct ServerFacts {
 /// Which boot it is.
 #[derive(Debug, Clone, Serialize)]
 pub struct BootFacts {
+    /// `boot.address`: the one that the client has in this boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
     /// `boot.firmware`: `bios` or `uefi`.
     pub firmware: String,
     /// `boot.arch`: `x86_64`, `arm64`, ...
@@ -81,8 +84,8 @@ pub struct DiskFacts {
     pub initiator: String,
     /// `boot.user`: the CHAP account's name.
     pub user: String,
-    /// `boot.secret`: the CHAP account's secret.
-    pub secret: Secret,
+    /// `boot.secret`: the CHAP account's secret. `None`: this text may not have it.
+    pub secret: Option<Secret>,
     /// `boot.lun`. From it, the target and the portal comes `boot.sanuri`, as iPXE wants it.
     pub lun: u64,
     /// `boot.on_link`: whether the target is on the client's own subnet.
@@ -147,7 +150,9 @@ impl Serialize for DiskFacts {
         map.serialize_entry("target", &self.target)?;
         map.serialize_entry("initiator", &self.initiator)?;
         map.serialize_entry("user", &self.user)?;
-        map.serialize_entry("secret", &self.secret)?;
+        if let Some(secret) = &self.secret {
+            map.serialize_entry("secret", secret)?;
+        }
         map.serialize_entry("lun", &self.lun)?;
         map.serialize_entry("sanuri", &self.sanuri())?;
         map.serialize_entry("on_link", &self.on_link)?;

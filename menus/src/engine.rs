@@ -1,10 +1,10 @@
 //! Templates in Tera's language.
 //!
-//! Tera stops at unknown names, functions and filters by itself. Added here: a bound on the text's length and on
-//! `range`, no way around the check on values, and errors that say where a refused value was to be printed.
-//! Loops have a bound only in what they look up, and strings that are joined to themselves have none: the caller renders
-//! where it can stop waiting, and whoever writes templates is trusted as far as that.
+//! Tera stops at unknown names, functions and filters by itself. Added here: bounds on the text's length, on what a
+//! template does and on what it keeps ([`guard`]), no way around the check on values, and errors that say where a
+//! refused value was to be printed.
 
+mod guard;
 mod locate;
 mod lookup;
 
@@ -15,11 +15,13 @@ use std::sync::Arc;
 
 use tera::{ErrorKind, Kwargs, State, Tera, TeraResult, Value};
 
+use self::guard::{Guarded, Unguarded};
 use crate::context::Context;
 use crate::error::{MenuError, Place};
 use crate::escape::{Language, Refused};
 use crate::labnet::Host;
-use crate::menus::{MAX_OUTPUT, TEMPLATE_SUFFIX};
+use crate::menus::{MAX_OUTPUT, made_by};
+use crate::stop::Stop;
 use crate::view::{ConfigView, Variable};
 
 /// The type of appservers.
@@ -31,7 +33,12 @@ pub(crate) struct Engine {
     ipxe: Tera,
     lines: Tera,
     traits: BTreeMap<String, Traits>,
+    /// What Tera was given, to tell places in what it was made from.
+    guarded: Sources,
 }
+
+/// The guarded templates by name.
+type Sources = BTreeMap<String, Guarded>;
 
 /// What was seen of a template when it was loaded.
 struct Traits {
@@ -47,32 +54,43 @@ struct Request<'a> {
     language: Language,
     host: Host<'a>,
     view: &'a Arc<dyn ConfigView>,
+    stop: &'a Stop,
 }
 
 impl Engine {
     pub(crate) fn new(texts: &BTreeMap<String, String>) -> Result<Self, MenuError> {
+        let guarded = guarded(texts)?;
         let mut ipxe = Tera::new();
         // Every ending: the check on values is never off.
         ipxe.autoescape_on([""]);
         ipxe.register_filter("safe", unavailable);
+        ipxe.register_filter("join", lookup::join);
+        ipxe.register_filter("replace", lookup::replace);
         lookup::register(&mut ipxe);
-        ipxe.add_raw_templates(texts).map_err(|error| load_error(&error))?;
-        ipxe.set_escape_fn(Language::Ipxe.escape());
+        // As they were written, for errors that show their lines; then what is rendered.
+        ipxe.clone().add_raw_templates(texts).map_err(|error| load_error(&error))?;
+        let loaded = ipxe.add_raw_templates(guarded.iter().map(|(name, guarded)| (name, &guarded.text)));
+        loaded.map_err(|error| load_error(&error))?;
+        if let Some((name, _)) = guarded.iter().find(|(_, guarded)| guarded.broken) {
+            let reason = "it makes sense to Tera, but not to what bounds it".to_owned();
+            return Err(MenuError::Syntax { place: Place::whole(name), reason });
+        }
+        ipxe.set_escape_fn(escape(Language::Ipxe));
         let mut lines = ipxe.clone();
-        lines.set_escape_fn(Language::Lines.escape());
+        lines.set_escape_fn(escape(Language::Lines));
         let traits = texts
             .iter()
             .map(|(name, text)| {
                 let variables = ipxe.get_template_variables(name).map_err(|error| load_error(&error))?;
                 let traits = Traits {
-                    language: Language::of(name.strip_suffix(TEMPLATE_SUFFIX).unwrap_or(name), text),
+                    language: Language::of(made_by(name).0, text),
                     wants_self: variables.contains("self"),
                     wants_server: variables.contains("server"),
                 };
                 Ok((name.clone(), traits))
             })
             .collect::<Result<_, MenuError>>()?;
-        Ok(Self { ipxe, lines, traits })
+        Ok(Self { ipxe, lines, traits, guarded })
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -85,22 +103,32 @@ impl Engine {
         context: &Context,
         host: Host<'_>,
         view: &Arc<dyn ConfigView>,
+        stop: &Stop,
     ) -> Result<String, MenuError> {
         let Some(traits) = self.traits.get(template) else {
             let known = self.names().map(str::to_owned).collect();
             return Err(MenuError::Unknown { name: template.to_owned(), known });
         };
-        let request = Request { template, language: traits.language, host, view };
+        let request = Request { template, language: traits.language, host, view, stop };
         let values = traits.values(context, host, view.as_ref());
         let mut out = Bounded::default();
         let outcome = {
-            let _scope = lookup::Scope::enter(Arc::clone(view), host, traits.language, false);
+            let _scope = lookup::Scope::enter(Arc::clone(view), host, traits.language, false, stop);
             self.tera(traits.language).render_to(template, &context_of(&values), &mut out)
         };
         outcome.map_err(|error| self.render_error(&error, &request, &values))?;
         // Tera writes text only, so nothing is ever replaced here.
         Ok(String::from_utf8(out.bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// The place in the template as it was written.
+    fn place(&self, report: &tera::ReportError) -> Place {
+        let place = Place::of(report);
+        match self.guarded.get(&place.template) {
+            Some(guarded) => guarded.original(place),
+            None => place,
+        }
     }
 
     fn tera(&self, language: Language) -> &Tera {
@@ -113,6 +141,9 @@ impl Engine {
     fn render_error(&self, error: &tera::Error, request: &Request<'_>, values: &Value) -> MenuError {
         let client = request.host.name.to_owned();
         let whole = || Place::whole(request.template);
+        if request.stop.is_stopped() {
+            return MenuError::Stopped { place: whole(), client };
+        }
         let cause =
             error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
         if let Some(Overflow) = cause.and_then(|cause| cause.downcast_ref()) {
@@ -125,14 +156,14 @@ impl Engine {
             // A filter that escapes by itself, as join does: Tera keeps the place and loses the cause.
             ErrorKind::RenderingError(report) if report.message().starts_with("Io error") => {
                 MenuError::Value {
-                    place: Place::of(report),
+                    place: self.place(report),
                     variable: "an expression".to_owned(),
                     reason: "it would break out of its line".to_owned(),
                     client,
                 }
             }
             ErrorKind::RenderingError(report) | ErrorKind::SyntaxError(report) => {
-                MenuError::Render { place: Place::of(report), reason: report.message().to_owned(), client }
+                MenuError::Render { place: self.place(report), reason: report.message().to_owned(), client }
             }
             kind => MenuError::Render { place: whole(), reason: kind.to_string(), client },
         }
@@ -179,12 +210,39 @@ fn context_of(values: &Value) -> tera::Context {
     context
 }
 
+fn guarded(texts: &BTreeMap<String, String>) -> Result<Sources, MenuError> {
+    let guard = |(name, text): (&String, &String)| match guard::guard(text) {
+        Ok(guarded) => Ok((name.clone(), guarded)),
+        Err(Unguarded { at, reason }) => {
+            Err(MenuError::Syntax { place: Place::at(name, text, at), reason: reason.to_owned() })
+        }
+    };
+    texts.iter().map(guard).collect()
+}
+
 fn load_error(error: &tera::Error) -> MenuError {
     match error.kind() {
         ErrorKind::SyntaxError(report) => {
             MenuError::Syntax { place: Place::of(report), reason: report.message().to_owned() }
         }
         kind => MenuError::Links { reason: kind.to_string() },
+    }
+}
+
+/// How values are printed. Tera wants a bare function.
+fn escape(language: Language) -> tera::EscapeFn {
+    fn write(language: Language, value: &str, out: &mut dyn Write) -> io::Result<()> {
+        if lookup::is_stopped() {
+            return Err(io::Error::other("it was told to end"));
+        }
+        match language.objection(value) {
+            Some(reason) => Err(io::Error::other(Refused(reason))),
+            None => out.write_all(value.as_bytes()),
+        }
+    }
+    match language {
+        Language::Ipxe => |value, out| write(Language::Ipxe, value, out),
+        Language::Lines => |value, out| write(Language::Lines, value, out),
     }
 }
 

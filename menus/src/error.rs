@@ -18,6 +18,17 @@ impl Place {
         Self { template: template.to_owned(), line: 0, column: 0 }
     }
 
+    /// The place of a byte of the template's text.
+    pub(crate) fn at(template: &str, text: &str, at: usize) -> Self {
+        let before = text.get(..at).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            template: template.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+        }
+    }
+
     pub(crate) fn of(report: &tera::ReportError) -> Self {
         let span = report.span();
         // Tera counts lines from 1 and columns from 0.
@@ -70,6 +81,19 @@ pub enum MenuError {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// There are templates of that name, and none of them is for this client.
+    #[error(
+        "no instance of {name} is for client {client}; there are: {}. One named \"all\" would be for everyone",
+        .there.join(", ")
+    )]
+    NoInstance {
+        /// The name asked for.
+        name: String,
+        /// The instances that there are.
+        there: Vec<String>,
+        /// For whom.
+        client: String,
+    },
     /// A template can't be rendered for this client: it names what is not defined, or misuses a value.
     #[error("{place}: {reason} (for client {client})")]
     Render {
@@ -99,6 +123,14 @@ pub enum MenuError {
         place: Place,
         /// The limit in bytes.
         limit: usize,
+        /// For whom.
+        client: String,
+    },
+    /// It was told to end, since nobody waits for it any longer.
+    #[error("{place}: it took too long and was ended (for client {client})")]
+    Stopped {
+        /// The template.
+        place: Place,
         /// For whom.
         client: String,
     },

@@ -1,7 +1,5 @@
 //! What a value must not hold, so that it stays inside the line that its template put it in.
 
-use std::io::{self, Write};
-
 /// The language of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
@@ -26,14 +24,6 @@ impl Language {
         match self {
             Self::Ipxe => ipxe_objection(value),
             Self::Lines => None,
-        }
-    }
-
-    /// For Tera, which wants a bare function.
-    pub(crate) fn escape(self) -> tera::EscapeFn {
-        match self {
-            Self::Ipxe => |value, out| write(Self::Ipxe, value, out),
-            Self::Lines => |value, out| write(Self::Lines, value, out),
         }
     }
 }
@@ -64,13 +54,6 @@ fn ipxe_objection(value: &str) -> Option<&'static str> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refused(pub(crate) &'static str);
-
-fn write(language: Language, value: &str, out: &mut dyn Write) -> io::Result<()> {
-    match language.objection(value) {
-        Some(reason) => Err(io::Error::other(Refused(reason))),
-        None => out.write_all(value.as_bytes()),
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,17 @@
 //! The guide's text has lost the names of its rows "all clients served by this appserver" and of the defaults; they are
 //! called `NAME@appserver_client`, `all_server`, `all_client` and `all` here, after the pattern of the others.
 
+use crate::menus::CLIENT_TYPE;
+use crate::view::ConfigView;
+
+/// The instance for all machines.
+pub(crate) const ALL: &str = "all";
+
+/// The table of a client that names the group whose instance of a file it gets, and its two columns.
+const GROUPS_TABLE: &str = "config_files";
+const FILE_COLUMN: &str = "file_id";
+const GROUP_COLUMN: &str = "file_group";
+
 /// Whom a file is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine<'a> {
@@ -31,7 +42,26 @@ pub enum Role<'a> {
     },
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    /// The client of that name, which `server` serves, as it looks for `file`. The groups of which it gets this file's
+    /// instances are those that its table `config_files` names for the file, then those that it inherits from.
+    #[must_use]
+    pub fn client(name: &'a str, file: &str, server: &'a str, view: &'a dyn ConfigView) -> Self {
+        let value = |variable| view.values(CLIENT_TYPE, name, variable).first().copied();
+        let rows = view.rows(CLIENT_TYPE, name, GROUPS_TABLE);
+        let named = rows.into_iter().filter_map(|row| {
+            let column = |wanted| row.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+            column(GROUP_COLUMN).filter(|_| column(FILE_COLUMN) == Some(file))
+        });
+        Self {
+            name,
+            role: Role::Client { appserver: value("server").or(Some(server)) },
+            groups: named.chain(view.values(CLIENT_TYPE, name, "groups")).collect(),
+            dept: value("dept"),
+            site: value("site"),
+        }
+    }
+
     /// The names of the instances that would do, the most specific first.
     #[must_use]
     pub fn instances(&self) -> Vec<String> {
@@ -54,7 +84,7 @@ impl Machine<'_> {
                 names.extend([format!("{name}@{domain}_{suffix}"), format!("{name}@{domain}")]);
             }
         }
-        names.extend([format!("all_{suffix}"), "all".to_owned()]);
+        names.extend([format!("all_{suffix}"), ALL.to_owned()]);
         names
     }
 

@@ -1,5 +1,6 @@
 //! The site's model as templates see it, what is inherited included.
 
+use site::Site;
 use site::entity::{Editing, Model, Values};
 
 use crate::view::{ConfigView, Row, Variable};
@@ -47,5 +48,32 @@ impl ConfigView for Model {
         names
             .filter(|name| self.effective(kind, name, variable).is_some_and(|found| has(found.values)))
             .collect()
+    }
+}
+
+/// The snapshot's model, so that a rendering can hold on to the snapshot.
+impl ConfigView for Site {
+    fn entities(&self, kind: &str) -> Vec<&str> {
+        ConfigView::entities(self.model(), kind)
+    }
+
+    fn values(&self, kind: &str, entity: &str, variable: &str) -> Vec<&str> {
+        ConfigView::values(self.model(), kind, entity, variable)
+    }
+
+    fn rows(&self, kind: &str, entity: &str, table: &str) -> Vec<Row<'_>> {
+        ConfigView::rows(self.model(), kind, entity, table)
+    }
+
+    fn variables(&self, kind: &str, entity: &str) -> Vec<Variable<'_>> {
+        ConfigView::variables(self.model(), kind, entity)
+    }
+
+    fn has_entity(&self, kind: &str, entity: &str) -> bool {
+        ConfigView::has_entity(self.model(), kind, entity)
+    }
+
+    fn having(&self, kind: &str, variable: &str, value: &str) -> Vec<&str> {
+        ConfigView::having(self.model(), kind, variable, value)
     }
 }

@@ -27,6 +27,12 @@ pub enum Asked {
     Autoexec,
     /// A file.
     File(FilePath),
+    /// The list of the files that bootd keeps on whoever asks.
+    ManagedList,
+    /// The content of one of them, by its entity's name.
+    Managed(String),
+    /// The program with which a client keeps its files.
+    ManagedProgram,
     /// Nothing that there could be: not valid as a name, or none of the places that are served.
     Other,
 }
@@ -60,7 +66,8 @@ pub fn script_url(asker: &Asker, iface: &Interface, settings: &Settings) -> Stri
     format!("{}/boot/{mac}/{SCRIPT}", settings.http_origin(iface))
 }
 
-/// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `/files/<path>`. A query is not part of it.
+/// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `/files/<path>`, and for managed files
+/// `/client/files`, `/client/files/<name>` and `/client/bootd-files.sh`. A query is not part of it.
 #[must_use]
 pub fn parse_http_path(path: &str) -> Asked {
     let path = path.split('?').next().unwrap_or_default();
@@ -69,6 +76,9 @@ pub fn parse_http_path(path: &str) -> Asked {
     match parts.as_slice() {
         ["boot", rest @ ..] => script(rest).unwrap_or(Asked::Other),
         ["files", rest @ ..] => file(rest),
+        ["client", "files"] => Asked::ManagedList,
+        ["client", "files", name] => Asked::Managed((*name).to_owned()),
+        ["client", "bootd-files.sh"] => Asked::ManagedProgram,
         _ => Asked::Other,
     }
 }

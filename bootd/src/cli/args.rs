@@ -43,6 +43,8 @@ pub(super) enum Command {
     Image(ImageCommand),
     /// Say what a machine would get now, and why, without booting it
     Explain(Explain),
+    /// Print what a client would get for a template's name, and say from which file
+    Render(Render),
     /// Show each client's last boot, step by step, and its disk
     Status(Status),
 }
@@ -268,6 +270,22 @@ pub(super) struct Explain {
     /// The machine's MAC address, or a client's name
     #[arg(value_name = "MAC")]
     pub(super) machine: Machine,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    bootd render script.ipxe pc1              its boot script, whatever the template; secrets are masked\n  \
+    bootd render pxelinux.cfg/default pc1     what it would get by that name\n  \
+    bootd render lab.ipxe pc1 --json")]
+pub(super) struct Render {
+    /// The name that the client would ask for, "script.ipxe" for its boot script
+    #[arg(value_name = "FILE")]
+    pub(super) file: String,
+    /// The client
+    #[arg(value_name = "CLIENT")]
+    pub(super) client: ClientName,
     #[command(flatten)]
     pub(super) common: Common,
 }

@@ -16,6 +16,7 @@ mod client;
 pub(crate) mod daemon;
 mod explain;
 mod image;
+mod render;
 mod serve;
 mod status;
 mod table;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Client(command) => wait(client::run(command)),
         Command::Image(command) => wait(image::run(command)),
         Command::Explain(explain) => wait(explain::run(explain)),
+        Command::Render(render) => wait(render::run(render)),
         Command::Status(status) => wait(status::run(status)),
     };
     match done {

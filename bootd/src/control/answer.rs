@@ -10,6 +10,7 @@ use site::{Edited, NameError, StoreError, StoreErrorKind};
 use tokio::task::JoinError;
 
 use super::api::{Edit, Problem};
+use crate::boot::ScriptError;
 
 /// An error and its HTTP status.
 #[derive(Debug)]
@@ -59,6 +60,12 @@ impl From<StoreError> for Wrong {
             StoreErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string(), None)
+    }
+}
+
+impl From<ScriptError> for Wrong {
+    fn from(error: ScriptError) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), None)
     }
 }
 

@@ -134,6 +134,25 @@ pub(crate) struct ExplainedScript {
     pub(crate) error: Option<String>,
 }
 
+/// `GET /render?file=NAME&client=NAME`: what a client would get for a name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rendering {
+    /// For whom.
+    pub(crate) client: ClientName,
+    /// The template's name.
+    pub(crate) name: String,
+    /// The template's file, relative to the folder of templates.
+    pub(crate) file: String,
+    /// Which instance it is: a group, `mun@site_client`, `all`.
+    pub(crate) instance: String,
+    /// Whether it is one that bootd brings along; else it is the site's own.
+    pub(crate) shipped: bool,
+    /// Whether the text has a mask where the boot's secret will be.
+    pub(crate) masked: bool,
+    /// What the client would get.
+    pub(crate) text: String,
+}
+
 /// `GET /status`: what the daemon serves and how it goes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Status {

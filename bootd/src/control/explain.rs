@@ -1,5 +1,6 @@
 //! What a machine would get now, and why. Nothing is leased, made or reset by asking.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,8 +12,9 @@ use site::{Client, Image, MacAddr};
 use super::Control;
 use super::answer::Wrong;
 use super::api::{Case, ExplainedDisk, ExplainedScript, Explanation};
-use crate::boot::{self, DEFAULT_TEMPLATE, Login, overlay_limit};
+use crate::boot::{Login, overlay_limit, script_template};
 use crate::state::{Link, State, unix_seconds};
+use crate::texts;
 
 /// What stands for a secret, and for the epoch of a boot that has not begun.
 const MASK: &str = "****************";
@@ -45,7 +47,7 @@ pub(super) async fn explain(
     let client = site.client_by_mac(mac).map(|client| Client::clone(client));
     let (disk, script) = match boots {
         Some((link, plan, client, image)) => {
-            let login = next_login(state, &client, &image)?;
+            let login = login_to_come(state, &client, &image)?;
             let disk = ExplainedDisk {
                 image: image.name.clone(),
                 version: image.version.clone(),
@@ -61,7 +63,7 @@ pub(super) async fn explain(
     Ok(Json(Explanation { mac, client, cases, disk, script }))
 }
 
-fn case(link: &Link, asks: &str, plan: &BootPlan, leased: Option<std::net::Ipv4Addr>) -> Case {
+fn case(link: &Link, asks: &str, plan: &BootPlan, leased: Option<Ipv4Addr>) -> Case {
     let leased = leased.filter(|address| plan.lease && link.interface.contains(*address));
     Case {
         interface: link.interface.name.clone(),
@@ -74,7 +76,7 @@ fn case(link: &Link, asks: &str, plan: &BootPlan, leased: Option<std::net::Ipv4A
 }
 
 /// The log-in of the boot to come, as far as it is known.
-fn next_login(state: &State, client: &Client, image: &Image) -> Result<Login, Wrong> {
+pub(super) fn login_to_come(state: &State, client: &Client, image: &Image) -> Result<Login, Wrong> {
     let wrong = |e: names::NameError| Wrong::invalid(e.to_string(), "choose shorter names");
     let site = &state.config.names;
     let target = names::target_iqn(site, &image.name, &client.name, 0).map_err(wrong)?;
@@ -98,14 +100,18 @@ async fn script(
     login: &Login,
 ) -> ExplainedScript {
     let firmware = state.firmwares.lock().get(&client.mac).copied();
-    // Without a lease, an address that stands for any in the subnet.
-    let leased = state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address);
-    let peer = client.address.or(leased).unwrap_or(link.interface.address);
-    let disk = boot::disk_facts(&state.config, link, login, peer);
-    let context = boot::context(&state.config, link, client, peer, firmware, plan, Some(disk));
-    let template = client.menu.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
-    match boot::render(state, template.clone(), context).await {
-        Ok(text) => ExplainedScript { template, text: Some(text), error: None },
+    let peer = stand_in(state, client, link);
+    let disk = texts::disk_facts(&state.config, link, login, peer, Some(login.secret.clone()));
+    let context = texts::context(&state.config, link, client, peer, firmware, plan, Some(disk));
+    let template = script_template(client, plan).to_owned();
+    match texts::render(state, &state.site.load_full(), template.clone(), context).await {
+        Ok(made) => ExplainedScript { template, text: Some(made.text), error: None },
         Err(e) => ExplainedScript { template, text: None, error: Some(e.to_string()) },
     }
+}
+
+/// The address that the client would ask from; without a lease, one that stands for any in the subnet.
+pub(super) fn stand_in(state: &State, client: &Client, link: &Link) -> Ipv4Addr {
+    let leased = state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address);
+    client.address.or(leased).unwrap_or(link.interface.address)
 }

@@ -30,6 +30,7 @@ pub(crate) mod api;
 mod clients;
 mod explain;
 mod images;
+mod render;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -205,6 +206,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/images", get(images::list).post(images::add))
         .route("/images/{name}", get(images::show).delete(images::remove))
         .route("/explain/{mac}", get(explain::explain))
+        .route("/render", get(render::render))
         .route("/status", get(status::status))
         .fallback(async || {
             Wrong::not_found("there is no such request", "see `bootd --help` for what there is")

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Edit, Explanation, ImageEntry, ImportLine, ImportRequest, Status};
+use super::api::{Edit, Explanation, ImageEntry, ImportLine, ImportRequest, Rendering, Status};
 use super::{Control, ControlSocket};
 use crate::cli::daemon::{Daemon, NOTHING};
 use crate::config::Flags;
@@ -271,4 +271,57 @@ async fn without_a_daemon_the_error_names_the_socket_and_how_to_start_one() {
     all.running.await.unwrap().unwrap();
     let message = all.daemon.get::<Value>("/status").await.unwrap_err().to_string();
     assert!(message.contains("bootd.sock") && message.contains("bootd serve"), "{message}");
+}
+
+#[tokio::test]
+async fn a_text_is_rendered_as_its_client_would_get_it_and_says_from_where() {
+    let all = Fixture::start();
+    all.import("debian", 1).await;
+    all.add(&testing::client()).await.unwrap();
+    let render = |file: &str| {
+        let path = format!("/render?file={file}&client=pc1");
+        let daemon = &all.daemon;
+        async move { daemon.get::<Rendering>(&path).await.map_err(|failure| failure.to_string()) }
+    };
+    let script = render("script.ipxe").await.unwrap();
+    assert_eq!((script.name.as_str(), script.file.as_str()), ("default.ipxe", "default.ipxe.tera"));
+    assert!(script.shipped && script.masked && script.instance == "all");
+    assert!(script.text.contains("set password ****************\n"), "{}", script.text);
+    assert_eq!(render("default.ipxe").await.unwrap().text, script.text, "by its template's name");
+    assert!(all.state.boots.lock().current(MAC).is_none(), "to ask begins no boot");
+
+    let own = [
+        ("menu.tera", "of all"),
+        ("menu.for/pc1@host_client.tera", "{{ client.name }} from {{ boot.target }}"),
+        ("secret.tera", "\n{{ boot.secret }}"),
+    ];
+    let own = own.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    all.state.menus.store(Arc::new(menus::Menus::new(own.to_vec()).unwrap()));
+    let menu = render("menu").await.unwrap();
+    assert_eq!(
+        (menu.file.as_str(), menu.instance.as_str()),
+        ("menu.for/pc1@host_client.tera", "pc1@host_client")
+    );
+    assert!(!menu.shipped && !menu.masked);
+    assert!(menu.text.starts_with("pc1 from iqn.") && menu.text.ends_with("<next>"), "{}", menu.text);
+    let error = render("secret").await.unwrap_err();
+    assert!(error.contains("secret.tera:2:") && error.contains("pc1"), "{error}");
+    let error = render("absent").await.unwrap_err();
+    assert!(error.contains("there is no template absent") && error.contains("menu"), "{error}");
+
+    // A boot that runs is told of, but for its secret.
+    testing::lease(&all.state, [10, 0, 0, 7].into());
+    let script = boot::script(&all.state, &all.state.links[0], MAC, [10, 0, 0, 7].into()).await.unwrap();
+    let target = all.state.targets.login_of(MAC).unwrap().target;
+    assert!(script.contains(&target));
+    assert_eq!(render("menu").await.unwrap().text, format!("pc1 from {target}"));
+
+    let off = json!({ "enabled": false });
+    all.daemon.call::<Value>(Method::PATCH, "/clients/pc1", Some(&off)).await.unwrap();
+    let error = render("menu").await.unwrap_err();
+    assert!(error.contains("disabled"), "{error}");
+    let script = render("script.ipxe").await.unwrap();
+    assert!(script.file == "nodisk.ipxe.tera" && script.text.contains("disabled"), "{}", script.text);
+    let unknown = all.refused(Method::GET, "/render?file=menu&client=pc9", None).await;
+    assert!(unknown.contains("pc9"), "{unknown}");
 }

@@ -109,7 +109,7 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOC
 
 /// Opens `name` in `root`, with no way out. The directory is opened anew each time, so that one that was made or
 /// replaced after the start is the one that is served.
-fn open_beneath(root: &Path, name: &str) -> Result<OpenFile, FileError> {
+pub(crate) fn open_beneath(root: &Path, name: &str) -> Result<OpenFile, FileError> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = match openat(CWD, root, directory, Mode::empty()) {
         Ok(place) => place,

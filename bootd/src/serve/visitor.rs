@@ -2,6 +2,9 @@
 //!
 //! - A boot script holds the secrets of one boot, so it goes to the address that is leased to its client (or is
 //!   the client's own and nobody else's) and to no other. A machine that is no client has none.
+//! - So does every other text that a template makes, and every managed file: they hold what the site knows of the
+//!   client. A client that may not boot gets none of them. Nobody proves more than its address here, for firmware has
+//!   nothing to prove it with; who may take another's address on the same wire may take its boot script too.
 //! - Boot programs and the admin's files hold none: whoever reaches the port may read them, as from every TFTP
 //!   server, and as it must be where another server gives the addresses. Except that a machine which bootd knows,
 //!   and knows not to boot, gets nothing: what `bootd explain` says of it would not be true otherwise.
@@ -12,6 +15,7 @@ use netboot::{Asked, Asker, BootPlan, FilePath, Stage, StepKind, plan};
 use site::MacAddr;
 
 use super::script::Which;
+use crate::boot::ScriptError;
 use crate::events::Event;
 use crate::state::{Link, State, unix_millis, unix_seconds};
 
@@ -27,6 +31,22 @@ pub(crate) enum Granted {
     },
     /// A script of the machine that asks. If it may not boot, the script tells its user why.
     Script(MacAddr, Which),
+    /// The list of the files that are kept on the machine that asks, or the content of one of them.
+    Managed {
+        /// Which; `None`: the list.
+        name: Option<String>,
+        /// The machine.
+        mac: MacAddr,
+    },
+    /// The program with which clients keep their files.
+    ManagedProgram,
+    /// What the template of that name makes for the machine that asks.
+    Text {
+        /// Its name.
+        path: FilePath,
+        /// The machine.
+        mac: MacAddr,
+    },
 }
 
 /// Why a visitor is to be given nothing.
@@ -49,7 +69,12 @@ pub(crate) enum Denied {
 /// When it gets nothing, with the reason.
 pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, Denied> {
     let site = state.site.load_full();
-    let needs_lease = state.config.dhcp.enabled && matches!(asked, Asked::Script { .. } | Asked::Autoexec);
+    let asked = match asked {
+        Asked::File(path) if state.menus.load().has(path.as_str()) => Wanted::Text(path),
+        asked => Wanted::Named(asked),
+    };
+    let needs_lease = state.config.dhcp.enabled
+        && !matches!(asked, Wanted::Named(Asked::File(_) | Asked::ManagedProgram | Asked::Other));
     let holder = {
         let (leases, now) = (state.leases.lock(), unix_seconds());
         // Where another server gives the addresses, the site's entries are all that is known of them.
@@ -80,21 +105,67 @@ pub(crate) fn tell_missing(
     state.events.emit(Event::Refused { service, peer, why });
 }
 
+/// Notes that a text could not be made for the client `mac`: in its timeline and in the log.
+pub(crate) fn tell_unmade(
+    state: &State,
+    service: &'static str,
+    mac: MacAddr,
+    path: &str,
+    error: &ScriptError,
+) {
+    let why = format!("{path}: {error}");
+    state.boots.lock().record(mac, StepKind::Failed, &why, unix_millis());
+    state.events.emit(Event::Trouble { service, what: why });
+}
+
+/// What a name stands for, templates counted.
+enum Wanted {
+    /// What a template makes.
+    Text(FilePath),
+    /// What its name says.
+    Named(Asked),
+}
+
 fn decide(
     peer: Ipv4Addr,
     holder: Option<MacAddr>,
     plan_of: impl Fn(MacAddr) -> BootPlan,
-    asked: Asked,
+    wanted: Wanted,
 ) -> Result<Granted, Denied> {
+    let asked = match wanted {
+        Wanted::Text(path) => {
+            let mac = booting(peer, holder, plan_of)?;
+            return Ok(Granted::Text { path, mac });
+        }
+        Wanted::Named(asked) => asked,
+    };
     match asked {
         Asked::Other => Err(Denied::NotFound),
         Asked::File(path) => match holder.map(&plan_of) {
             Some(plan) if !plan.may_boot() => Err(Denied::File(why(&plan))),
             _ => Ok(Granted::File { path, visitor: holder }),
         },
+        Asked::ManagedList => Ok(Granted::Managed { name: None, mac: booting(peer, holder, plan_of)? }),
+        Asked::Managed(name) => {
+            Ok(Granted::Managed { name: Some(name), mac: booting(peer, holder, plan_of)? })
+        }
+        Asked::ManagedProgram => Ok(Granted::ManagedProgram),
         Asked::Script { mac } => script(peer, holder, Some(mac), Which::Boot, plan_of),
         Asked::Autoexec => script(peer, holder, None, Which::Autoexec, plan_of),
     }
+}
+
+/// The client at `peer`, which may boot.
+fn booting(
+    peer: Ipv4Addr,
+    holder: Option<MacAddr>,
+    plan_of: impl Fn(MacAddr) -> BootPlan,
+) -> Result<MacAddr, Denied> {
+    let Some(holder) = holder else {
+        return Err(Denied::File(format!("{peer} is leased to no machine, so nothing is made for it")));
+    };
+    let plan = plan_of(holder);
+    if plan.may_boot() { Ok(holder) } else { Err(Denied::File(why(&plan))) }
 }
 
 fn script(
@@ -154,7 +225,11 @@ mod tests {
             netboot::Interface { name: "eth1".into(), address: [10, 0, 0, 1].into(), prefix_len: 24 };
         let settings = netboot::Settings::default();
         let plan_of = |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &interface, &site, &settings);
-        decide(PEER, holder, plan_of, parse_tftp_path(name))
+        let wanted = match parse_tftp_path(name) {
+            Asked::File(path) if path.as_str() == "menu" => Wanted::Text(path),
+            asked => Wanted::Named(asked),
+        };
+        decide(PEER, holder, plan_of, wanted)
     }
 
     #[test]
@@ -173,6 +248,20 @@ mod tests {
             (Some(MacAddr::new([2, 0, 0, 0, 0, 9])), "autoexec.ipxe", "bootd client add"),
         ] {
             let Err(Denied::Script(why)) = decide_for(holder, name) else { panic!("{holder:?} got {name}") };
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn texts_go_to_clients_that_may_boot() {
+        let granted = decide_for(Some(KNOWN), "menu").unwrap();
+        assert!(matches!(granted, Granted::Text { mac: KNOWN, path } if path.as_str() == "menu"));
+        for (holder, word) in [
+            (None, "leased to no machine"),
+            (Some(DISABLED), "disabled"),
+            (Some(MacAddr::new([2, 0, 0, 0, 0, 9])), "bootd client add"),
+        ] {
+            let Err(Denied::File(why)) = decide_for(holder, "menu") else { panic!("{holder:?} got it") };
             assert!(why.contains(word), "{why}");
         }
     }

@@ -36,11 +36,17 @@ impl Engine {
     }
 
     fn place_of_error(&self, request: &Request<'_>, values: &Value, wary: bool) -> Option<Place> {
-        let _scope = lookup::Scope::enter(Arc::clone(request.view), request.host, request.language, wary);
+        let _scope = lookup::Scope::enter(
+            Arc::clone(request.view),
+            request.host,
+            request.language,
+            wary,
+            request.stop,
+        );
         let values = super::context_of(values);
         let error = self.tera(request.language).render_to(request.template, &values, io::sink()).err()?;
         match error.kind() {
-            ErrorKind::RenderingError(report) => Some(Place::of(report)),
+            ErrorKind::RenderingError(report) => Some(self.place(report)),
             _ => None,
         }
     }

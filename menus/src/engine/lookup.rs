@@ -1,5 +1,6 @@
 //! The functions with which a template looks things up in the site: `var`, `vars`, `table`, `entities`, `find`, `conf`.
-//! Without `type` and `entity` they are about the client that boots. And `range`, as they share one bound.
+//! Without `type` and `entity` they are about the client that boots. And `range` and the [guard](super::guard)'s steps,
+//! as they share one rendering's bounds.
 //!
 //! Tera's functions are registered once and are handed no state of ours, so what they look in stands in the thread
 //! that renders, for as long as it renders.
@@ -10,10 +11,28 @@ use std::sync::Arc;
 
 use tera::{Error, Kwargs, State, Tera, TeraResult, Value};
 
+use super::guard::STEP;
 use crate::escape::Language;
 use crate::labnet::Host;
-use crate::menus::{MAX_LOOKED_UP, MAX_RANGE};
+use crate::menus::{MAX_LOOKED_UP, MAX_OUTPUT, MAX_RANGE};
+use crate::stop::Stop;
 use crate::view::ConfigView;
+
+/// The most bytes that one variable of a template may hold. More is an error.
+pub(super) const MAX_VARIABLE: usize = MAX_OUTPUT;
+
+/// How deep lists and maps may nest in a variable. Deeper is an error: to look at them, and to let go of them, takes
+/// stack.
+const MAX_DEPTH: usize = 16;
+
+/// What an item of a list takes, be it empty.
+const ITEM: usize = 16;
+
+/// How much a template may do, in what [`guard`](super::guard) counts: about 250,000 turns of loops. More is an error.
+const MAX_WORK: usize = 16 << 20;
+
+/// The most bytes that all values together may have that a template looks up. More is an error.
+const MAX_LOOKED_UP_BYTES: usize = 16 << 20;
 
 /// The type that `conf` looks in.
 pub(super) const APP_TYPE: &str = "app";
@@ -30,8 +49,12 @@ struct Scoped {
     language: Language,
     /// Whether values that can't be printed are refused here already, where their place is known.
     wary: bool,
-    /// How much was looked up so far.
+    /// How much was looked up so far, in values and in bytes.
     looked_up: Cell<usize>,
+    looked_up_bytes: Cell<usize>,
+    /// How much was done so far, as the guard's steps count it.
+    done: Cell<usize>,
+    stop: Stop,
 }
 
 /// What this thread's templates look in, until dropped.
@@ -40,11 +63,25 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn enter(view: Arc<dyn ConfigView>, host: Host<'_>, language: Language, wary: bool) -> Self {
-        let (kind, name) = (host.kind.to_owned(), host.name.to_owned());
-        let looked_up = Cell::new(0);
-        let outer = SCOPE.replace(Some(Scoped { view, kind, name, language, wary, looked_up }));
-        Self { outer }
+    pub(super) fn enter(
+        view: Arc<dyn ConfigView>,
+        host: Host<'_>,
+        language: Language,
+        wary: bool,
+        stop: &Stop,
+    ) -> Self {
+        let scoped = Scoped {
+            view,
+            kind: host.kind.to_owned(),
+            name: host.name.to_owned(),
+            language,
+            wary,
+            looked_up: Cell::new(0),
+            looked_up_bytes: Cell::new(0),
+            done: Cell::new(0),
+            stop: stop.clone(),
+        };
+        Self { outer: SCOPE.replace(Some(scoped)) }
     }
 }
 
@@ -54,6 +91,11 @@ impl Drop for Scope {
     }
 }
 
+/// Whether this thread's rendering was told to end.
+pub(super) fn is_stopped() -> bool {
+    SCOPE.with_borrow(|scope| scope.as_ref().is_some_and(|scope| scope.stop.is_stopped()))
+}
+
 /// The value that a wary look-up refused last, as `VARIABLE of TYPE ENTITY`.
 pub(super) fn last_refused() -> Option<String> {
     REFUSED.take()
@@ -61,6 +103,7 @@ pub(super) fn last_refused() -> Option<String> {
 
 pub(super) fn register(tera: &mut Tera) {
     tera.register_function("range", range);
+    tera.register_function(STEP, step);
     tera.register_function("var", var);
     tera.register_function("vars", vars);
     tera.register_function("table", table);
@@ -90,6 +133,17 @@ impl Scoped {
         )))
     }
 
+    fn count_bytes(&self, bytes: usize) -> TeraResult<()> {
+        let count = self.looked_up_bytes.get().saturating_add(bytes);
+        self.looked_up_bytes.set(count);
+        if count <= MAX_LOOKED_UP_BYTES {
+            return Ok(());
+        }
+        Err(Error::message(format!(
+            "the values that a template looks up may have {MAX_LOOKED_UP_BYTES} bytes, these have more"
+        )))
+    }
+
     /// The type and name that a call is about.
     fn subject<'a>(&'a self, kwargs: &'a Kwargs) -> TeraResult<(&'a str, &'a str)> {
         let kind = kwargs.get::<&str>("type")?.unwrap_or(&self.kind);
@@ -103,6 +157,7 @@ impl Scoped {
     fn values<'a>(&'a self, kind: &str, entity: &str, variable: &str) -> TeraResult<Vec<&'a str>> {
         let values = self.view.values(kind, entity, variable);
         self.count(values.len())?;
+        self.count_bytes(values.iter().map(|value| value.len()).sum())?;
         values.iter().try_for_each(|value| self.check(value, || format!("{variable} of {kind} {entity}")))?;
         Ok(values)
     }
@@ -157,6 +212,7 @@ fn table(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Value> {
         let (kind, entity) = scope.subject(&kwargs)?;
         let rows = scope.view.rows(kind, entity, kwargs.must_get::<&str>("name")?);
         scope.count(rows.iter().map(Vec::len).sum())?;
+        scope.count_bytes(rows.iter().flatten().map(|(_, value)| value.len()).sum())?;
         for (column, value) in rows.iter().flatten() {
             scope.check(value, || format!("{column} of {kind} {entity}"))?;
         }
@@ -225,6 +281,77 @@ fn range(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Vec<i64>> {
     }
     scoped(|scope| scope.count(numbers.len()))?;
     Ok(numbers)
+}
+
+/// What the guard calls: counts, and looks at a variable that was set. Never true.
+#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for functions")]
+fn step(kwargs: Kwargs, _: &State<'_>) -> TeraResult<bool> {
+    scoped(|scope| {
+        if scope.stop.is_stopped() {
+            return Err(Error::message("it was told to end"));
+        }
+        let cost = usize::try_from(kwargs.must_get::<i64>("cost")?).unwrap_or(usize::MAX);
+        let done = scope.done.get().saturating_add(cost);
+        scope.done.set(done);
+        if done > MAX_WORK {
+            return Err(Error::message("the template goes round in its loops too often"));
+        }
+        let value = kwargs.get::<Value>("value")?;
+        if value.is_some_and(|value| !fits(&value, MAX_DEPTH, &mut MAX_VARIABLE.clone())) {
+            return Err(Error::message(format!(
+                "a variable may hold {MAX_VARIABLE} bytes, {MAX_DEPTH} lists deep; this one becomes larger"
+            )));
+        }
+        Ok(false)
+    })
+}
+
+/// Whether a value nests at most so deep and takes at most the bytes that are left.
+fn fits(value: &Value, depth: usize, left: &mut usize) -> bool {
+    let own = value.as_str().map_or(ITEM, str::len);
+    let Some((depth, rest)) = depth.checked_sub(1).zip(left.checked_sub(own)) else { return false };
+    *left = rest;
+    if let Some(items) = value.as_array() {
+        items.iter().all(|item| fits(item, depth, left))
+    } else if let Some(map) = value.as_map() {
+        map.values().all(|item| fits(item, depth, left))
+    } else {
+        true
+    }
+}
+
+/// `join([sep])`, in place of Tera's own, which has no bound.
+#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for filters")]
+pub(super) fn join(value: &[Value], kwargs: Kwargs, _: &State<'_>) -> TeraResult<String> {
+    let separator = kwargs.get::<&str>("sep")?.unwrap_or_default();
+    let mut joined = String::new();
+    for (index, item) in value.iter().enumerate() {
+        if index > 0 {
+            joined.push_str(separator);
+        }
+        match item.as_str() {
+            Some(text) => joined.push_str(text),
+            None => joined.push_str(&item.to_string()),
+        }
+        within(joined.len(), "join")?;
+    }
+    Ok(joined)
+}
+
+/// `replace(from, to)`, in place of Tera's own, which has no bound.
+#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for filters")]
+pub(super) fn replace(value: &str, kwargs: Kwargs, _: &State<'_>) -> TeraResult<String> {
+    let (from, to) = (kwargs.must_get::<&str>("from")?, kwargs.must_get::<&str>("to")?);
+    let found = value.matches(from).count();
+    within(value.len().saturating_add(found.saturating_mul(to.len())), "replace")?;
+    Ok(value.replace(from, to))
+}
+
+fn within(length: usize, filter: &str) -> TeraResult<()> {
+    if length <= MAX_VARIABLE {
+        return Ok(());
+    }
+    Err(Error::message(format!("{filter} makes at most {MAX_VARIABLE} bytes, this would be more")))
 }
 
 fn list(values: Vec<&str>) -> Value {

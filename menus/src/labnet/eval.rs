@@ -13,6 +13,7 @@ use super::ast::{Content, LinePart, Node, Op};
 use super::{Fault, Host, MAX_BYTES, MAX_COLUMN, MAX_STEPS};
 use crate::escape::Language;
 use crate::menus::MAX_OUTPUT;
+use crate::stop::Stop;
 use crate::view::ConfigView;
 
 /// The types that `<confVal>` looks in: Labnet's own, where a site was moved over with it, else bootd's.
@@ -27,6 +28,7 @@ pub(super) fn expand(
     host: Host<'_>,
     view: &dyn ConfigView,
     language: Language,
+    stop: &Stop,
 ) -> Evaluated<String> {
     let mut evaluator = Evaluator {
         view,
@@ -39,6 +41,7 @@ pub(super) fn expand(
         patterns: HashMap::new(),
         steps: 0,
         bytes: 0,
+        stop,
     };
     let strings = evaluator.content(content)?;
     let length: usize = strings.iter().map(|string| string.len()).sum();
@@ -63,6 +66,7 @@ struct Evaluator<'a> {
     patterns: HashMap<String, Rc<Regex>>,
     steps: usize,
     bytes: usize,
+    stop: &'a Stop,
 }
 
 struct Pass<'a> {
@@ -115,6 +119,9 @@ impl<'a> Evaluator<'a> {
         self.steps = self.steps.saturating_add(count);
         if self.steps > MAX_STEPS {
             return Err(Fault::new(at, format!("the template takes more than {MAX_STEPS} steps")));
+        }
+        if self.stop.is_stopped() {
+            return Err(Fault::new(at, "it was told to end"));
         }
         Ok(())
     }

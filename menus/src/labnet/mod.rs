@@ -15,6 +15,8 @@ mod xml;
 
 use crate::error::{MenuError, Place};
 use crate::escape::Language;
+use crate::menus::made_by;
+use crate::stop::Stop;
 use crate::view::ConfigView;
 
 /// The deepest nesting of elements. A deeper one is an error when the template is loaded.
@@ -88,7 +90,9 @@ impl Template {
     pub(crate) fn parse(name: &str, source: &str) -> Result<Self, MenuError> {
         match parse::template(source) {
             Ok(content) => Ok(Self { name: name.to_owned(), source: source.to_owned(), content }),
-            Err(Fault { at, reason }) => Err(MenuError::Syntax { place: place(name, source, at), reason }),
+            Err(Fault { at, reason }) => {
+                Err(MenuError::Syntax { place: Place::at(name, source, at), reason })
+            }
         }
     }
 
@@ -98,7 +102,7 @@ impl Template {
             Some(ast::Op::Text(text)) => text,
             _ => "",
         };
-        Language::of(&self.name, beginning)
+        Language::of(made_by(&self.name).0, beginning)
     }
 
     /// The text for `host`. Values that would break out of a line of `language` are errors.
@@ -107,22 +111,15 @@ impl Template {
         host: Host<'_>,
         view: &dyn ConfigView,
         language: Language,
+        stop: &Stop,
     ) -> Result<String, MenuError> {
-        eval::expand(&self.content, host, view, language).map_err(|Fault { at, reason }| MenuError::Render {
-            place: place(&self.name, &self.source, at),
-            reason,
-            client: host.name.to_owned(),
+        eval::expand(&self.content, host, view, language, stop).map_err(|Fault { at, reason }| {
+            let (place, client) = (Place::at(&self.name, &self.source, at), host.name.to_owned());
+            match stop.is_stopped() {
+                true => MenuError::Stopped { place, client },
+                false => MenuError::Render { place, reason, client },
+            }
         })
-    }
-}
-
-fn place(template: &str, source: &str, at: usize) -> Place {
-    let before = source.get(..at).unwrap_or(source);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Place {
-        template: template.to_owned(),
-        line: before.matches('\n').count() + 1,
-        column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
     }
 }
 

@@ -74,7 +74,7 @@ fn lab() -> Site {
 
 fn expand_for(site: &Site, kind: &str, name: &str, body: &str) -> Result<String, MenuError> {
     let template = Template::parse("t", &format!("<Template>{body}</Template>"))?;
-    template.expand(Host { kind, name }, site, Language::Lines)
+    template.expand(Host { kind, name }, site, Language::Lines, &Stop::default())
 }
 
 /// What `body` becomes for client hogwarts.

@@ -16,7 +16,7 @@ fn edits(toml: &str) -> Vec<Edit> {
 }
 
 /// Words `ENTITY VARIABLE VALUE...`, one edit a line; `ENTITY` alone makes it.
-fn site(lines: &str) -> Arc<dyn ConfigView> {
+pub(super) fn site(lines: &str) -> Arc<dyn ConfigView> {
     let definitions = edits(
         "[[edit]]
          edit = 'define'

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod bounds;
 mod errors;
 mod golden;
+mod instances;
 mod labnet;
 mod lines;
 mod lookups;
@@ -22,6 +24,7 @@ fn rook() -> Context {
         },
         server: ServerFacts { name: "megatron".to_owned(), address: [10, 77, 0, 1].into(), http_port: 80 },
         boot: BootFacts {
+            address: Some([10, 77, 0, 21].into()),
             firmware: "bios".to_owned(),
             arch: "x86_64".to_owned(),
             script_url: Some("http://10.77.0.1/boot/52-54-00-77-00-01/script.ipxe".to_owned()),
@@ -32,7 +35,7 @@ fn rook() -> Context {
                 target: "iqn.2026-01.internal.lab.megatron:cs-lab:rook:19abcdef012".to_owned(),
                 initiator: "iqn.2026-01.internal.lab.rook:system-disk".to_owned(),
                 user: "iqn.2026-01.internal.lab.rook:system-disk".to_owned(),
-                secret: Secret::new("s3cretS3cretS3cr"),
+                secret: Some(Secret::new("s3cretS3cretS3cr")),
                 lun: 0,
                 on_link: true,
             }),

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use support::{Asks, Context, Lab, NetClient, Ran, Result, SERVER, ensure};
+use support::{Asks, Context, Lab, NetClient, Ran, Result, SERVER, ensure, wait_for};
 
 use crate::{IMAGE, Site};
 
@@ -260,6 +261,63 @@ fn an_operators_files_and_templates_come_before_the_shipped_ones() -> Result {
         let text = curl(&pc1, &[&format!("http://{SERVER}/files/{name}")])?.success()?;
         ensure!(text == content, "{name} is {text:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_template_is_rendered_for_its_client_over_both_protocols() -> Result {
+    let Some(site) = Site::new()? else { return Ok(()) };
+    let (pc1, pc2) = (client(&site, "pc1", PC1)?, client(&site, "pc2", PC2)?);
+    let menus = site.daemon.data().join("menus/pxelinux.cfg");
+    fs::create_dir_all(menus.join("default.for"))?;
+    // One in either language: for everyone, and for one machine.
+    fs::write(menus.join("default"), "<Template>DEFAULT <varVal>image</varVal> on <self/></Template>")?;
+    fs::write(menus.join("default.for/pc2@host_client.tera"), "{{ self.mac }} from {{ server.address }}\n")?;
+    let name = "pxelinux.cfg/default";
+    let wanted =
+        [("pc1", &pc1, format!("DEFAULT {IMAGE} on pc1")), ("pc2", &pc2, format!("{PC2} from {SERVER}\n"))];
+    wait_for("the templates to be in force", Duration::from_secs(60), || {
+        Ok(site.daemon.cli(&["render", name, "pc2"])?.stdout.contains(PC2).then_some(()))
+    })?;
+    for (who, at, text) in wanted {
+        let ran = site.daemon.cli(&["render", name, who])?;
+        ensure!(ran.stdout == text && ran.stderr.contains("pxelinux.cfg/default"), "{}", ran.failure());
+        let got = at.file("menu");
+        let _ = fs::remove_file(&got);
+        at.sh(&["atftp", "--get", "--local-file", &got, "--remote-file", name, SERVER])?;
+        let by_tftp = fs::read_to_string(&got)?;
+        ensure!(by_tftp == text, "{who} got by TFTP: {by_tftp:?}");
+        let by_http = curl(at, &[&format!("http://{SERVER}/files/{name}")])?.success()?;
+        ensure!(by_http == text, "{who} got by HTTP: {by_http:?}");
+    }
+    let squatter = NetClient::new(&site.lab, "52:54:00:77:03:98")?;
+    squatter.namespace().ip(&["addr", "add", "10.77.0.55/24", "dev", "eth0"])?;
+    for path in ["files/pxelinux.cfg/default", "client/files"] {
+        let ran = curl(&squatter, &["-w", "%{http_code}", &format!("http://{SERVER}/{path}")])?;
+        ensure!(ran.stdout.ends_with("403"), "a squatter asked for {path} and got {}", ran.stdout);
+    }
+    let script = site.daemon.cli(&["render", "script.ipxe", "pc1"])?;
+    ensure!(script.stdout.contains("set password ****"), "{}", script.failure());
+    ensure!(script.stderr.contains("masked"), "{}", script.failure());
+    let wrong = site.daemon.cli(&["render", "absent", "pc1"])?;
+    ensure!(!wrong.ok() && wrong.stderr.contains("there is no template absent"), "{}", wrong.failure());
+    Ok(())
+}
+
+#[test]
+fn a_client_keeps_its_files_with_busybox_alone() -> Result {
+    let Some(site) = Site::new()? else { return Ok(()) };
+    let pc1 = client(&site, "pc1", PC1)?;
+    let program = pc1.file("bootd-files.sh");
+    let server = format!("http://{SERVER}");
+    pc1.sh(&["busybox", "wget", "-q", "-O", &program, &format!("{server}/client/bootd-files.sh")])?;
+    let state = format!("BOOTD_FILES_STATE={}", pc1.file("state"));
+    // A site without managed files: the list is empty, and that is well.
+    pc1.sh(&["env", &state, "busybox", "sh", &program, &server])?;
+    // One that is no client's is told so.
+    site.daemon.cli(&["client", "set", "pc1", "--disable"])?.success()?;
+    let ran = pc1.namespace().run(&["env", &state, "busybox", "sh", &program, &server])?;
+    ensure!(ran.code == Some(1) && ran.stderr.contains("may boot"), "{}", ran.failure());
     Ok(())
 }
 

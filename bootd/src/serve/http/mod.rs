@@ -1,6 +1,7 @@
 //! HTTP: boot scripts and boot files.
 //!
-//! `/boot/<mac>/script.ipxe` is rendered for the machine that asks, `/files/<path>` is a file. There are no
+//! `/boot/<mac>/script.ipxe` is rendered for the machine that asks, `/files/<path>` is a file, or what a template of that
+//! name makes for the machine that asks. `/client/files` lists the files that bootd keeps on that machine. There are no
 //! redirects, which UEFI firmware does not follow, and connections stay open, since it fails where each answer
 //! closes one. One task accepts on each served address, one serves each connection.
 
@@ -32,11 +33,13 @@ use self::head::{Head, HeadError, Method};
 use self::response::Response;
 use super::files::FileError;
 use super::script::{self, NoScript, RETRY_AFTER};
-use super::visitor::{Denied, Granted, admit, tell_missing};
+use super::visitor::{Denied, Granted, admit, tell_missing, tell_unmade};
 use super::{ServiceError, listen_on};
+use crate::boot::ScriptError;
 use crate::events::Event;
 use crate::state::{Link, State};
 use crate::systemd::Given;
+use crate::{managed, texts};
 
 const SERVICE: &str = "http";
 
@@ -214,6 +217,19 @@ impl Service for Visit {
                 };
                 (response, None)
             }
+            Ok(Granted::Text { path, mac }) => {
+                let made = texts::text(state, link, mac, peer, path.as_str()).await;
+                self.made(head, mac, path.as_str(), made.map(|made| Response::text(200, made.text)))
+            }
+            Ok(Granted::Managed { name: None, mac }) => {
+                let made = managed::list(state, link, mac, peer).await;
+                self.made(head, mac, "client/files", made.map(|list| Response::text(200, list)))
+            }
+            Ok(Granted::Managed { name: Some(name), mac }) => {
+                let made = managed::content(state, link, mac, peer, &name).await;
+                self.made(head, mac, &format!("client/files/{name}"), made.map(Response::bytes))
+            }
+            Ok(Granted::ManagedProgram) => (Response::text(200, managed::PROGRAM), None),
             Err(e @ Denied::NotFound) => (Response::refusal(404, &e.to_string()), None),
             Err(e) => {
                 let why = e.to_string();
@@ -243,6 +259,31 @@ impl Service for Visit {
 }
 
 impl Visit {
+    /// The answer that is, or can't be, made for the client `mac`, which asked for `path`.
+    fn made(
+        &self,
+        head: &Head,
+        mac: MacAddr,
+        path: &str,
+        made: Result<Response, ScriptError>,
+    ) -> (Response, Option<Fetch>) {
+        match made {
+            Ok(response) => {
+                let whole = head.method == Method::Get;
+                let fetch = whole.then(|| Fetch { visitor: mac, path: path.to_owned() });
+                (response.with("Cache-Control", "no-store"), fetch)
+            }
+            Err(e @ ScriptError::NoSuchFile(_)) => {
+                tell_missing(&self.state, SERVICE, self.peer.into(), Some(mac), path);
+                (Response::refusal(404, &e.to_string()), None)
+            }
+            Err(e) => {
+                tell_unmade(&self.state, SERVICE, mac, path, &e);
+                (Response::refusal(500, &e.to_string()), None)
+            }
+        }
+    }
+
     fn file(&self, head: &Head, path: &FilePath, visitor: Option<MacAddr>) -> (Response, Option<Fetch>) {
         match self.state.files.open(path) {
             Ok(file) => {

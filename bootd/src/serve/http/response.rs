@@ -34,7 +34,7 @@ pub(super) struct Response {
 enum Body {
     /// Its length is not said, because to know it would be to make it: for HEAD only.
     Unsaid,
-    Text(String),
+    Bytes(Vec<u8>),
     File(File, Range<u64>),
 }
 
@@ -49,7 +49,13 @@ impl Response {
     /// A plain text.
     pub(super) fn text(status: u16, text: impl Into<String>) -> Self {
         let headers = vec![("Content-Type", "text/plain; charset=utf-8".into())];
-        Self::new(status, headers, Body::Text(text.into()))
+        Self::new(status, headers, Body::Bytes(text.into().into_bytes()))
+    }
+
+    /// Whatever bytes.
+    pub(super) fn bytes(bytes: Vec<u8>) -> Self {
+        let headers = vec![("Content-Type", "application/octet-stream".into())];
+        Self::new(200, headers, Body::Bytes(bytes))
     }
 
     /// A sentence that says why there is nothing else.
@@ -117,10 +123,10 @@ impl Response {
                 send_file(stream, &file, range.clone()).await?;
                 Ok(range.end - range.start)
             }
-            Body::Text(text) if with_body => {
-                bytes.extend_from_slice(text.as_bytes());
+            Body::Bytes(body) if with_body => {
+                bytes.extend_from_slice(&body);
                 send_all(stream, &bytes, 0).await?;
-                Ok(text.len() as u64)
+                Ok(body.len() as u64)
             }
             _ => send_all(stream, &bytes, 0).await.map(|()| 0),
         }
@@ -135,7 +141,7 @@ impl Response {
         }
         match &self.body {
             Body::Unsaid => {}
-            Body::Text(text) => line("Content-Length", &text.len().to_string()),
+            Body::Bytes(body) => line("Content-Length", &body.len().to_string()),
             Body::File(_, range) => line("Content-Length", &(range.end - range.start).to_string()),
         }
         match (old, keep_alive) {

@@ -295,6 +295,126 @@ async fn a_client_that_may_not_boot_gets_no_files_and_others_do() {
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nGRUB"), "{answer}");
 }
 
+#[tokio::test]
+async fn a_template_is_rendered_for_whoever_asks_if_that_is_a_client_that_may_boot() {
+    let server = Server::new().await;
+    fs::create_dir_all(server.path().join("data/menus/pxelinux.cfg/default.for")).unwrap();
+    let menu = |name: &str, text: &str| fs::write(server.path().join("data/menus").join(name), text).unwrap();
+    menu("pxelinux.cfg/default.tera", "all");
+    menu(
+        "pxelinux.cfg/default.for/pc1@host_client.tera",
+        "{{ self.mac }} {{ client.name }} at {{ boot.address }}",
+    );
+    menu("secret.tera", "{{ boot.secret }}");
+    let (state, _store, mut told) = testing::state(server.path());
+    state.site.store(Arc::new(testing::site(server.path())));
+    // A template comes before a file of the same name.
+    fs::write(state.config.files().join("secret"), "a file").unwrap();
+    let get = |path: &str| format!("GET {path} HTTP/1.0\r\n\r\n");
+
+    let menu = get("/files/pxelinux.cfg/default");
+    let answer = server.ask_of(visit(&state, 8), &menu).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("leased to no machine"), "{answer}");
+    let answer = server.ask_of(visit(&state, 7), &menu).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "its own address, but not leased: {answer}");
+    testing::lease(&state, [10, 0, 0, 7].into());
+    let answer = server.ask_of(visit(&state, 7), &menu).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n52:54:00:77:00:01 pc1 at 10.0.0.7"),
+        "{answer}"
+    );
+    assert!(answer.contains("\r\nCache-Control: no-store\r\n"), "{answer}");
+    let head = server.ask_of(visit(&state, 7), &menu.replace("GET", "HEAD")).await;
+    assert!(head.contains("\r\nContent-Length: 33\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    // Nobody asks for another's instance.
+    let answer = server.ask_of(visit(&state, 7), &get("/files/pxelinux.cfg/default.for/pc2@host.tera")).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+
+    while told.try_recv().is_ok() {}
+    let answer = server.ask_of(visit(&state, 7), &get("/files/secret")).await;
+    assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("secret.tera:1:"), "{answer}");
+    let event = told.try_recv().unwrap().to_string();
+    assert!(event.contains("secret.tera:1:") && event.contains("pc1"), "{event}");
+    // Nor while a boot runs whose secret it could tell.
+    let script = get("/boot/52-54-00-77-00-01/script.ipxe");
+    let answer = server.ask_of(visit(&state, 7), &script).await;
+    assert!(answer.contains("set password "), "{answer}");
+    let answer = server.ask_of(visit(&state, 7), &get("/files/secret")).await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+
+    let mut client = testing::client();
+    client.enabled = false;
+    state.site.store(Arc::new(site::Site::new(2, vec![client], vec![])));
+    let answer = server.ask_of(visit(&state, 7), &menu).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("disabled"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_gets_its_own_managed_files() {
+    use site::entity::{Edit, Values};
+    let server = Server::new().await;
+    let (state, _store, mut told) = testing::state(server.path());
+    let file = |name: &str, values: &[(&str, &[&str])]| {
+        let entity: site::entity::EntityId = format!("file/{name}").parse().unwrap();
+        let set = values.iter().map(|(variable, values)| Edit::Set {
+            entity: entity.clone(),
+            variable: variable.parse().unwrap(),
+            values: values.iter().map(ToString::to_string).collect::<Values>(),
+            expect: None,
+        });
+        std::iter::once(Edit::Create { entity: entity.clone() }).chain(set).collect::<Vec<_>>()
+    };
+    let instances = |instance, source| -> [(&'static str, [&'static str; 1]); 2] {
+        [("instance", [instance]), ("source", [source])]
+    };
+    let mut edits = Vec::new();
+    for (name, path, instance, source) in [
+        ("motd", "/etc/motd", "all_client", "motd.tera"),
+        ("logo", "/usr/share/logo", "pc1@host_client", "logo.png"),
+        ("anothers", "/etc/x", "pc2@host_client", "motd.tera"),
+        ("broken", "/etc/broken", "all", "absent.tera"),
+    ] {
+        let [instance, source] = instances(instance, source);
+        edits.extend(file(name, &[("path", &[path]), (instance.0, &instance.1), (source.0, &source.1)]));
+    }
+    let (site, _) = testing::site(server.path()).edit(&edits).unwrap();
+    state.site.store(Arc::new(site));
+    let own = [("motd.tera".to_owned(), "{{ self.mac }} {{ client.name }}\n".to_owned())];
+    state.menus.store(Arc::new(menus::Menus::new(own.to_vec()).unwrap()));
+    fs::write(state.config.menus().join("logo.png"), [0x89, 0xff, 0, b'\n']).unwrap();
+    let get = |path: &str| format!("GET {path} HTTP/1.0\r\n\r\n");
+
+    let answer = server.ask_of(visit(&state, 7), &get("/client/files")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("leased to no machine"), "{answer}");
+    testing::lease(&state, [10, 0, 0, 7].into());
+    while told.try_recv().is_ok() {}
+    let answer = server.ask_of(visit(&state, 7), &get("/client/files")).await;
+    let (head, list) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("Cache-Control: no-store"), "{head}");
+    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split('\t').collect()).collect();
+    let [broken, logo, motd, end] = lines.as_slice() else { panic!("{list}") };
+    assert!(broken[..2] == ["failed", "broken"] && broken[2].contains("absent.tera"), "{list}");
+    assert!(told.try_recv().unwrap().to_string().contains("absent.tera"));
+    assert_eq!((logo[1], &logo[3..]), ("logo", &["-", "644", "/usr/share/logo", "-"][..]));
+    assert_eq!((motd[1], &motd[3..]), ("motd", &["-", "644", "/etc/motd", "-"][..]));
+    assert_eq!(end, &["end", "2"]);
+
+    let answer = server.ask_of(visit(&state, 7), &get("/client/files/motd")).await;
+    assert!(answer.ends_with("\r\n\r\n52:54:00:77:00:01 pc1\n"), "{answer}");
+    let (mut client, _served) = server.connect_to(visit(&state, 7)).await;
+    client.write_all(b"GET /client/files/logo HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut client, 4).await.1, [0x89, 0xff, 0, b'\n']);
+    for name in ["anothers", "absent", "..%2fx", "%00"] {
+        let answer = server.ask_of(visit(&state, 7), &get(&format!("/client/files/{name}"))).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{name}: {answer}");
+    }
+    let answer = server.ask_of(visit(&state, 8), &get("/client/files/motd")).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    // The program holds nothing of anybody's.
+    let answer = server.ask_of(visit(&state, 8), &get("/client/bootd-files.sh")).await;
+    assert!(answer.contains("\r\n\r\n#!/bin/sh\n"), "{answer}");
+}
+
 #[test]
 fn connections_are_bounded_for_each_client_and_in_all() {
     let open = Arc::new(Open::default());

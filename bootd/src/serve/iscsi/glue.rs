@@ -72,6 +72,15 @@ impl TargetTable {
         self.end(|_, owner| owner.client == client);
     }
 
+    /// How that machine may log in to the disk of the boot that it is in, but for the secret.
+    pub(crate) fn login_of(&self, mac: MacAddr) -> Option<Login> {
+        let owners = self.owners.read();
+        let (target, owner) = owners.iter().find(|(_, owner)| owner.mac == mac)?;
+        let Owner { initiator, epoch, .. } = owner.clone();
+        let (target, user, secret) = (target.clone(), initiator.clone(), String::new());
+        Some(Login { mac, epoch, target, initiator, user, secret })
+    }
+
     fn end(&self, is_over: impl Fn(&str, &Owner) -> bool) {
         let over = |(name, owner): (&String, &mut Owner)| is_over(name, owner).then(|| name.clone());
         let names: Vec<String> = self.owners.write().iter_mut().filter_map(over).collect();

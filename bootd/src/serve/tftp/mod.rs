@@ -31,10 +31,11 @@ use self::transfer::Unproven;
 use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
 use super::script::Which;
-use super::visitor::{Denied, Granted, admit, tell_missing};
+use super::visitor::{Denied, Granted, admit, tell_missing, tell_unmade};
 use super::{ServiceError, listen_error, run_until, script};
 use crate::events::Event;
 use crate::state::{Link, State};
+use crate::texts;
 
 const SERVICE: &str = "tftp";
 
@@ -241,6 +242,23 @@ impl Visit {
                     }
                     Err(e) => Err(Some((ErrorCode::NotDefined, e.to_string()))),
                 }
+            }
+            Ok(Granted::Text { path, mac }) => {
+                // Whole before the first packet, which may have to tell its length (RFC 2349).
+                match texts::text(state, link, mac, peer, path.as_str()).await {
+                    Ok(made) => {
+                        let source = Box::new(bytes::Bytes::from(made.text));
+                        Ok(Found { request, source, visitor: Some(mac) })
+                    }
+                    Err(e) => {
+                        tell_unmade(state, SERVICE, mac, path.as_str(), &e);
+                        Err(Some((ErrorCode::NotDefined, e.to_string())))
+                    }
+                }
+            }
+            // No name of TFTP's stands for these.
+            Ok(Granted::Managed { .. } | Granted::ManagedProgram) => {
+                Err(Some((ErrorCode::FileNotFound, Denied::NotFound.to_string())))
             }
             Err(e @ Denied::NotFound) => Err(Some((ErrorCode::FileNotFound, e.to_string()))),
             Err(e) => {

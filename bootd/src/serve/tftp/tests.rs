@@ -209,6 +209,35 @@ async fn a_script_that_makes_no_disk_needs_no_proof() {
 }
 
 #[tokio::test]
+async fn a_template_is_rendered_for_the_client_that_asks_and_its_length_is_told() {
+    let mut lab = Lab::new();
+    let own = [
+        ("pxelinux.cfg/default", "<Template>DEFAULT <self/></Template>"),
+        ("pxelinux.cfg/default.for/pc2@host_client", "<Template>another's</Template>"),
+        ("broken.tera", "\n{{ self.kernel }}"),
+    ];
+    let own = own.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec();
+    lab.shared.state.menus.store(Arc::new(menus::Menus::new(own).unwrap()));
+    let (own, foreign) = (client(CLIENT).await, client(Ipv4Addr::new(127, 0, 0, 3)).await);
+    let menu = rrq("/pxelinux.cfg/default", &["tsize", "0", "blksize", "1408"]);
+    lab.send(&own, &menu);
+    let (oack, from) = receive(&own).await;
+    assert!(oack.windows(8).any(|w| w == b"tsize\x0011"), "{}", oack.escape_ascii());
+    own.send_to(&[0, 4, 0, 0], from).await.unwrap();
+    assert_eq!(download(&own).await, b"DEFAULT pc1");
+    lab.send(&foreign, &menu);
+    assert_eq!(error_code(&receive(&foreign).await.0), 2);
+    lab.send(&own, &rrq("broken", &[]));
+    let (error, _) = receive(&own).await;
+    assert!(
+        error_code(&error) == 0 && error.windows(14).any(|w| w == b"broken.tera:2:"),
+        "{}",
+        error.escape_ascii()
+    );
+    assert!(lab.done().await.iter().any(|told| told.contains("broken.tera:2:") && told.contains("pc1")));
+}
+
+#[tokio::test]
 async fn a_closed_port_ends_a_transfer_at_once() {
     let mut lab = Lab::new();
     lab.file("large", &[0; 100_000]);

@@ -12,7 +12,7 @@ fn squeezed(text: &str) -> String {
 
 fn check(template: &str, site: &Site, kind: &str, name: &str, printed: &str) {
     let template = Template::parse("guide", template).unwrap();
-    let text = template.expand(Host { kind, name }, site, Language::Lines).unwrap();
+    let text = template.expand(Host { kind, name }, site, Language::Lines, &Stop::default()).unwrap();
     assert_eq!(squeezed(&text), squeezed(printed));
 }
 

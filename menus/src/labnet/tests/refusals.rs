@@ -116,7 +116,7 @@ fn values_stay_in_their_line() {
     let host = Host { kind: "client", name: "rook" };
     let show = |variable: &str, language| {
         let source = format!("<Template>\n<varVal>{variable}</varVal></Template>");
-        Template::parse("menu", &source).unwrap().expand(host, &site, language)
+        Template::parse("menu", &source).unwrap().expand(host, &site, language, &Stop::default())
     };
     let text = show("a", Language::Lines).unwrap_err().to_string();
     assert!(text.starts_with("menu:2:1: the value of a of client rook can't be printed here"), "{text}");

@@ -1,0 +1,104 @@
+//! What a client would get for a name, and from which template. Nothing is leased, made or reset by asking.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State as Extract};
+use netboot::{Asker, BootPlan, Stage, plan};
+use serde::Deserialize;
+use site::{Client, ClientName};
+
+use super::Control;
+use super::answer::Wrong;
+use super::api::Rendering;
+use super::explain::{login_to_come, stand_in};
+use crate::boot;
+use crate::state::{Link, State};
+use crate::{managed, texts};
+
+/// What a client's boot script is called, whatever its template.
+const SCRIPT: &str = "script.ipxe";
+
+/// What is to be rendered, and for whom.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    file: String,
+    client: String,
+}
+
+pub(super) async fn render(
+    Extract(control): Extract<Arc<Control>>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Rendering>, Wrong> {
+    let state = &control.state;
+    let name: ClientName = asked.client.parse()?;
+    let site = state.site.load_full();
+    let client = site.client(&name).ok_or_else(|| {
+        Wrong::not_found(format!("there is no client {name}"), "see what there is with: bootd client list")
+    })?;
+    let (link, plan) = place(state, client).ok_or_else(|| {
+        Wrong::invalid("no interface is served", "start bootd with: bootd serve --interface NAME")
+    })?;
+    let firmware = state.firmwares.lock().get(&client.mac).copied();
+    let peer = stand_in(state, client, link);
+    let own_script = boot::script_template(client, &plan);
+    let is_script = asked.file == SCRIPT || asked.file == own_script;
+    let (template, login) = if is_script {
+        // The boot to come, its secret masked; a boot that runs has been given its script.
+        (
+            own_script.to_owned(),
+            plan.image.as_ref().map(|image| login_to_come(state, client, image)).transpose()?,
+        )
+    } else if plan.may_boot() {
+        let running = state.targets.login_of(client.mac);
+        let to_come = || plan.image.as_ref().map(|image| login_to_come(state, client, image)).transpose();
+        (asked.file.clone(), running.map_or_else(to_come, |login| Ok(Some(login)))?)
+    } else {
+        let why: Vec<String> = plan.why.iter().map(ToString::to_string).collect();
+        return Err(Wrong::invalid(why.join(" "), "a client that may not boot gets its boot script only"));
+    };
+    let secret = |login: &boot::Login| is_script.then(|| login.secret.clone());
+    let disk = login.map(|login| {
+        let secret = secret(&login);
+        texts::disk_facts(&state.config, link, &login, peer, secret)
+    });
+    let masked = disk.as_ref().is_some_and(|disk| disk.secret.is_some());
+    let facts = texts::context(&state.config, link, client, peer, firmware, &plan, disk);
+    if !is_script
+        && !state.menus.load().has(&template)
+        && let Some(managed) = managed::managed(site.as_ref(), &facts, &template)?
+    {
+        let content = managed::made(state, &site, &facts, &managed).await?;
+        let text = String::from_utf8(content).map_err(|_| {
+            Wrong::invalid(format!("{} is no text", managed.source), "look at it where it lies")
+        })?;
+        let managed::Managed { instance, source: file, .. } = managed;
+        let (shipped, masked) = (false, false);
+        return Ok(Json(Rendering { client: name, name: template, file, instance, shipped, masked, text }));
+    }
+    let made = texts::render(state, &site, template.clone(), facts).await?;
+    Ok(Json(Rendering {
+        client: name,
+        name: template,
+        file: made.found.file,
+        instance: made.found.instance,
+        shipped: made.found.shipped,
+        masked,
+        text: made.text,
+    }))
+}
+
+/// Where the client is, as far as that is known: the interface with its address, else the first that it may boot
+/// on, else the first.
+fn place<'a>(state: &'a State, client: &Client) -> Option<(&'a Link, BootPlan)> {
+    let site = state.site.load_full();
+    let firmware = state.firmwares.lock().get(&client.mac).copied();
+    let plans = state.links.iter().map(|link| {
+        let asker = Asker::supposed(client.mac, Stage::Ipxe, firmware);
+        (link, plan(&asker, &link.interface, &site, &link.settings))
+    });
+    plans.min_by_key(|(link, plan)| {
+        let its = link.interface.contains(stand_in(state, client, link)) && client.address.is_some();
+        (!its, !plan.may_boot())
+    })
+}
