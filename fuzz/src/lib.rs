@@ -5,3 +5,5 @@
 pub mod initiator;
 #[path = "netboot/mod.rs"]
 pub mod machine;
+#[path = "menus/mod.rs"]
+pub mod template;
