@@ -5,6 +5,7 @@ mod full;
 mod machine;
 mod peers;
 mod sockets;
+mod stop;
 
 use std::fs;
 use std::path::PathBuf;
