@@ -127,7 +127,11 @@ impl Control {
                 if look {
                     control.reload_templates();
                 }
-                if control.store.changed() { control.refresh() } else { Ok(()) }
+                let refreshed = if control.store.changed() { control.refresh() } else { Ok(()) };
+                for what in control.store.take_notices() {
+                    control.state.events.emit(Event::Trouble { service: SERVICE, what });
+                }
+                refreshed
             })
             .await;
             match refreshed {

@@ -94,6 +94,61 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The server does not answer.
+    #[error(
+        "the site database {place} can't be reached: {reason}; clients boot from the last good copy of it, edits are \
+         refused until it answers"
+    )]
+    Unreachable {
+        /// The server.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server stopped answering in the middle of an edit.
+    #[error(
+        "the site database {place} was lost while the edit was being made: {reason}; whether it holds is not known: \
+         look into the site's log before it is made again"
+    )]
+    Unsure {
+        /// The server.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another editor holds the lock.
+    #[error("the site database {place} is being edited by another for too long; try again")]
+    Busy {
+        /// The server.
+        place: String,
+    },
+    /// The server takes no edits.
+    #[error(
+        "the site database {place} can only be read: it is a standby, or set so; name the primary in its URL"
+    )]
+    Standby {
+        /// The server.
+        place: String,
+    },
+    /// The server refuses what bootd asks of it.
+    #[error(
+        "the site database {place} refused: {reason}; bootd needs a database of its own user, or a schema \"bootd\" \
+         that this user owns"
+    )]
+    Server {
+        /// The server.
+        place: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The address makes no sense.
+    #[error("the address of the site database makes no sense: {reason}, for example {example}")]
+    Address {
+        /// What is wrong.
+        reason: String,
+        /// One that would do.
+        example: &'static str,
+    },
     /// A row that bootd did not write breaks a rule.
     #[error(
         "the site database {place}: {row} is not valid: {reason}; correct it with the tool that it was written with \
@@ -247,6 +302,11 @@ impl StoreError {
             | Self::InUse { .. } => StoreErrorKind::Conflict,
             _ => StoreErrorKind::Unavailable,
         }
+    }
+
+    /// Whether a server is away for now: what was read from it before stays good.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Unsure { .. })
     }
 
     /// What `source` means for the database at `path`.

@@ -8,9 +8,15 @@
 
 mod author;
 mod clients;
+#[cfg(feature = "postgres")]
+mod copy;
 mod error;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
 mod schema;
+#[cfg(feature = "postgres")]
+mod server;
 mod sql;
 mod sqlite;
 
@@ -23,7 +29,9 @@ use serde::{Deserialize, Serialize};
 pub use author::{Author, MAX_WHO, MAX_WHY};
 pub use clients::ClientChange;
 pub use error::{StoreError, StoreErrorKind};
-use rows::Known;
+use rows::{How, Known};
+#[cfg(feature = "postgres")]
+use server::Server;
 use sql::{Purpose, Sql};
 use sqlite::Sqlite;
 
@@ -48,6 +56,14 @@ const POLL: Duration = Duration::from_millis(50);
 pub enum Location {
     /// In this file.
     Sqlite(PathBuf),
+    /// On a PostgreSQL server that several appservers share.
+    #[cfg(feature = "postgres")]
+    Postgres {
+        /// As `postgres://USER:PASSWORD@HOST/DATABASE`.
+        url: String,
+        /// The file in which what it holds is kept here, for when it is down.
+        copy: PathBuf,
+    },
 }
 
 /// What an edit did.
@@ -85,13 +101,26 @@ pub enum StoreState {
 #[derive(Debug)]
 pub struct Store {
     inner: Mutex<Inner>,
+    /// Beside what calls wait for, so that it can be asked meanwhile.
+    state: Arc<Mutex<StoreState>>,
 }
 
 struct Inner {
-    sqlite: Sqlite,
+    backend: Backend,
     known: Option<Known>,
-    /// SQLite's `data_version` as of the last snapshot; `None`: this store has written since.
-    seen: Option<i64>,
+    /// This store has made an edit since the last snapshot.
+    has_edited: bool,
+    notices: Vec<String>,
+}
+
+enum Backend {
+    File {
+        sqlite: Sqlite,
+        /// SQLite's `data_version` as of the last snapshot.
+        seen: Option<i64>,
+    },
+    #[cfg(feature = "postgres")]
+    Server(Box<Server>),
 }
 
 /// What came of an edit.
@@ -110,15 +139,33 @@ impl Store {
     pub fn open(location: &Location) -> Result<Self, StoreError> {
         match location {
             Location::Sqlite(path) => Self::open_within(path, BUSY_TIMEOUT),
+            #[cfg(feature = "postgres")]
+            Location::Postgres { url, copy } => Self::open_server(url, copy),
         }
     }
 
     fn open_within(path: &Path, busy: Duration) -> Result<Self, StoreError> {
-        let inner = Inner { sqlite: Sqlite::open(path, busy)?, known: None, seen: None };
-        Ok(Self { inner: Mutex::new(inner) })
+        let backend = Backend::File { sqlite: Sqlite::open(path, busy)?, seen: None };
+        let inner = Inner { backend, known: None, has_edited: false, notices: Vec::new() };
+        Ok(Self { inner: Mutex::new(inner), state: Arc::new(Mutex::new(StoreState::Online)) })
     }
 
-    /// The site as it is now.
+    /// A server that is down is no error if there is a copy of what it held.
+    #[cfg(feature = "postgres")]
+    fn open_server(url: &str, copy: &Path) -> Result<Self, StoreError> {
+        let state = Arc::new(Mutex::new(StoreState::Online));
+        let mut server = Server::open(url, copy, Arc::clone(&state))?;
+        let known = server.kept().cloned();
+        match server.link() {
+            Err(error) if known.is_none() || !error.is_outage() => return Err(error),
+            _ => {}
+        }
+        let backend = Backend::Server(Box::new(server));
+        let inner = Inner { backend, known, has_edited: false, notices: Vec::new() };
+        Ok(Self { inner: Mutex::new(inner), state })
+    }
+
+    /// The site as it is now; while a server is down, as it was when it was asked last.
     ///
     /// # Errors
     /// When the database can't be read, or holds a row that breaks a rule; a snapshot taken earlier stays good.
@@ -212,7 +259,13 @@ impl Store {
     /// How the database is, as of the last time that it was asked.
     #[must_use]
     pub fn state(&self) -> StoreState {
-        StoreState::Online
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What has happened to the database that the operator should know, each once.
+    #[must_use]
+    pub fn take_notices(&self) -> Vec<String> {
+        self.lock().take_notices()
     }
 
     /// An edit that depends on the site as it is.
@@ -233,37 +286,57 @@ impl Store {
 
 impl Inner {
     fn snapshot(&mut self) -> Result<Arc<Site>, StoreError> {
-        self.sqlite.check_identity()?;
-        // Before the transaction: a commit in between makes `changed` say so once too often, never once too few.
-        let version = self.sqlite.data_version()?;
-        if let Some(known) = self.known.as_ref().filter(|_| self.seen == Some(version)) {
-            return Ok(Arc::clone(&known.site));
+        if let Some(known) = self.unchanged()? {
+            return Ok(known);
         }
-        let known = self.known.take();
-        let caught_up = self.read(|sql| rows::catch_up(sql, known.as_ref()));
-        // What was good stays known, whatever is there now.
-        let now = match caught_up {
-            Ok(now) => now,
-            Err(error) => {
-                self.known = known;
-                return Err(error);
+        let version = self.backend.version()?;
+        let known = self.known.clone();
+        match self.read(|sql| rows::catch_up(sql, known.as_ref())) {
+            Ok((now, how)) => {
+                self.learn(now.clone(), &how);
+                self.has_edited = false;
+                self.backend.saw(version);
+                Ok(now.site)
             }
-        };
-        self.seen = Some(version);
-        Ok(Arc::clone(&self.known.insert(now).site))
+            Err(error) if error.is_outage() => known.map(|known| known.site).ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The site as it was, if nothing is to be asked.
+    fn unchanged(&self) -> Result<Option<Arc<Site>>, StoreError> {
+        let known = self.known.as_ref();
+        match &self.backend {
+            Backend::File { sqlite, .. } => {
+                sqlite.check_identity()?;
+                Ok(known.filter(|_| !self.changed()).map(|known| Arc::clone(&known.site)))
+            }
+            #[cfg(feature = "postgres")]
+            Backend::Server(server) => match (server.resting(), known) {
+                (Some(_), Some(known)) => Ok(Some(Arc::clone(&known.site))),
+                (Some(error), None) => Err(error),
+                (None, _) => Ok(None),
+            },
+        }
     }
 
     fn changed(&self) -> bool {
-        self.sqlite.check_identity().is_err()
-            || self.seen.is_none()
-            || self.sqlite.data_version().ok() != self.seen
+        self.has_edited
+            || match &self.backend {
+                Backend::File { sqlite, seen } => {
+                    sqlite.check_identity().is_err() || seen.is_none() || sqlite.data_version().ok() != *seen
+                }
+                #[cfg(feature = "postgres")]
+                Backend::Server(server) => server.has_news(),
+            }
     }
 
     fn read<T>(&mut self, work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.sqlite.begin(Purpose::Reading)?;
-        let result = work(&mut self.sqlite);
-        self.sqlite.rollback();
-        result
+        self.transaction(Purpose::Reading, |sql| {
+            let result = work(sql);
+            sql.rollback();
+            result
+        })
     }
 
     fn edit<T>(
@@ -272,18 +345,93 @@ impl Inner {
         work: impl FnOnce(&Site) -> Result<(T, Vec<Edit>), StoreError>,
     ) -> Result<Done<T>, StoreError> {
         by.check()?;
-        self.sqlite.begin(Purpose::Editing)?;
         let known = self.known.clone();
-        let made = make(&mut self.sqlite, known.as_ref(), by, work);
-        if made.is_err() {
-            self.sqlite.rollback();
-        }
-        let (done, known) = made?;
-        self.known = Some(known);
-        if matches!(done.edited, Edited::Changed { .. }) {
-            self.seen = None;
-        }
+        let (done, known, how) = self.transaction(Purpose::Editing, |sql| {
+            let made = make(sql, known.as_ref(), by, work);
+            if made.is_err() {
+                sql.rollback();
+            }
+            made
+        })?;
+        self.learn(known, &how);
+        self.has_edited |= matches!(done.edited, Edited::Changed { .. });
         Ok(done)
+    }
+
+    /// Runs `work` in a transaction, which it ends.
+    fn transaction<T>(
+        &mut self,
+        purpose: Purpose,
+        work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &mut self.backend {
+            Backend::File { sqlite, .. } => {
+                sqlite.begin(purpose)?;
+                work(sqlite)
+            }
+            #[cfg(feature = "postgres")]
+            Backend::Server(server) => {
+                let link = server.link()?;
+                let result = link.begin(purpose).and_then(|()| work(link));
+                match &result {
+                    Err(error) if error.is_outage() => server.failed(error),
+                    _ => server.answered(),
+                }
+                result
+            }
+        }
+    }
+
+    /// A state that the database is in now.
+    fn learn(&mut self, now: Known, how: &How) {
+        if let (Some(before), How::Anew) = (&self.known, how) {
+            self.notices.push(format!(
+                "the site database was restored, or changed by hand: the site goes from revision {} to {}, and is as \
+                 the database has it",
+                before.head.revision, now.head.revision
+            ));
+        }
+        #[cfg(feature = "postgres")]
+        if let Backend::Server(server) = &mut self.backend {
+            server.keep(&now, how);
+        }
+        self.known = Some(now);
+    }
+
+    fn take_notices(&mut self) -> Vec<String> {
+        #[cfg(feature = "postgres")]
+        if let Backend::Server(server) = &mut self.backend {
+            self.notices.append(&mut server.notices);
+        }
+        std::mem::take(&mut self.notices)
+    }
+}
+
+impl Backend {
+    /// Asked before a transaction: a commit in between makes [`Inner::changed`] say so once too often, never once too
+    /// few.
+    fn version(&self) -> Result<Option<i64>, StoreError> {
+        match self {
+            Self::File { sqlite, .. } => sqlite.data_version().map(Some),
+            #[cfg(feature = "postgres")]
+            Self::Server(_) => Ok(None),
+        }
+    }
+
+    fn saw(&mut self, version: Option<i64>) {
+        match self {
+            Self::File { seen, .. } => *seen = version,
+            #[cfg(feature = "postgres")]
+            Self::Server(_) => {}
+        }
+    }
+
+    fn place(&self) -> String {
+        match self {
+            Self::File { sqlite, .. } => sqlite.place(),
+            #[cfg(feature = "postgres")]
+            Self::Server(server) => server.place(),
+        }
     }
 }
 
@@ -293,23 +441,24 @@ fn make<T>(
     known: Option<&Known>,
     by: &Author,
     work: impl FnOnce(&Site) -> Result<(T, Vec<Edit>), StoreError>,
-) -> Result<(Done<T>, Known), StoreError> {
-    let before = rows::catch_up(sql, known)?;
+) -> Result<(Done<T>, Known, How), StoreError> {
+    let (before, how) = rows::catch_up(sql, known)?;
     let (result, edits) = work(&before.site)?;
     let (site, effects) = before.site.edit(&edits)?;
     let revision = site.revision();
     if effects.is_empty() {
         sql.rollback();
         let site = Arc::clone(&before.site);
-        return Ok((Done { result, edited: Edited::Already { revision }, effects, site }, before));
+        return Ok((Done { result, edited: Edited::Already { revision }, effects, site }, before, how));
     }
     bounded(&effects)?;
     let stamp = new_stamp()?;
     let head = rows::write(sql, &before.head, &site, &effects, by, &stamp)?;
     sql.commit()?;
     let site = Arc::new(site);
+    let how = how.and(&before.head, &effects);
     let done = Done { result, edited: Edited::Changed { revision }, effects, site: Arc::clone(&site) };
-    Ok((done, Known { site, head }))
+    Ok((done, Known { site, head }, how))
 }
 
 fn bounded(effects: &[Effect]) -> Result<(), StoreError> {
@@ -328,7 +477,7 @@ fn new_stamp() -> Result<String, StoreError> {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("place", &self.sqlite.place()).finish_non_exhaustive()
+        f.debug_struct("Inner").field("place", &self.backend.place()).finish_non_exhaustive()
     }
 }
 

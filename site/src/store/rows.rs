@@ -51,26 +51,52 @@ pub(super) fn head(sql: &mut dyn Sql) -> Result<Head, StoreError> {
     head.ok_or_else(|| bad_row(&sql.place(), "no row in table site", &"one belongs there"))
 }
 
+/// How a snapshot came to be.
+#[derive(Debug)]
+pub(super) enum How {
+    /// It was known.
+    Same,
+    /// From the one with this stamp, by these effects.
+    Followed { from: String, effects: Vec<Effect> },
+    /// It was read from nothing.
+    Anew,
+}
+
+impl How {
+    /// What it comes to when `effects` follow.
+    pub(super) fn and(self, before: &Head, effects: &[Effect]) -> Self {
+        match self {
+            Self::Same => Self::Followed { from: before.stamp.clone(), effects: effects.to_vec() },
+            Self::Followed { from, effects: mut all } => {
+                all.extend_from_slice(effects);
+                Self::Followed { from, effects: all }
+            }
+            Self::Anew => Self::Anew,
+        }
+    }
+}
+
 /// The site as the open transaction sees it; cheap if `known` is not far behind.
-pub(super) fn catch_up(sql: &mut dyn Sql, known: Option<&Known>) -> Result<Known, StoreError> {
+pub(super) fn catch_up(sql: &mut dyn Sql, known: Option<&Known>) -> Result<(Known, How), StoreError> {
     let head = head(sql)?;
     if let Some(known) = known {
         if known.head == head {
-            return Ok(known.clone());
+            return Ok((known.clone(), How::Same));
         }
-        if let Some(site) = follow(sql, known, &head)? {
-            return Ok(Known { site: Arc::new(site), head });
+        if let Some((site, effects)) = follow(sql, known, &head)? {
+            let from = known.head.stamp.clone();
+            return Ok((Known { site: Arc::new(site), head }, How::Followed { from, effects }));
         }
     }
     let model = load(sql, head.revision)?;
     if head.stamp != head.settled {
         model.check().map_err(|error| bad_row(&sql.place(), "what was changed by hand", &error))?;
     }
-    Ok(Known { site: Arc::new(Site::of(model)), head })
+    Ok((Known { site: Arc::new(Site::of(model)), head }, How::Anew))
 }
 
 /// The known site brought forward; `None`: the revisions don't lead from it to what is there.
-fn follow(sql: &mut dyn Sql, known: &Known, head: &Head) -> Result<Option<Site>, StoreError> {
+fn follow(sql: &mut dyn Sql, known: &Known, head: &Head) -> Result<Option<(Site, Vec<Effect>)>, StoreError> {
     let from = known.head.revision;
     if head.revision <= from || head.revision - from > MAX_FOLLOWED {
         return Ok(None);
@@ -78,6 +104,7 @@ fn follow(sql: &mut dyn Sql, known: &Known, head: &Head) -> Result<Option<Site>,
     let place = sql.place();
     let mut stamp = known.head.stamp.clone();
     let mut site = Some(Site::clone(&known.site));
+    let mut all = Vec::new();
     sql.each(
         "SELECT number, stamp, parent, effects FROM revision WHERE number > $1 ORDER BY number",
         &[from.into()],
@@ -85,12 +112,15 @@ fn follow(sql: &mut dyn Sql, known: &Known, head: &Head) -> Result<Option<Site>,
             let Some(now) = &site else { return Ok(()) };
             let fits =
                 row.text(2)? == stamp && u64::try_from(row.number(0)?).ok() == Some(now.revision() + 1);
-            site = if fits { now.follow(&effects(&place, row, 3)?).ok() } else { None };
+            let mut effects = effects(&place, row, 3)?;
+            site = if fits { now.follow(&effects).ok() } else { None };
+            all.append(&mut effects);
             row.text(1)?.clone_into(&mut stamp);
             Ok(())
         },
     )?;
-    Ok(site.filter(|site| site.revision() == head.revision && stamp == head.stamp))
+    let site = site.filter(|site| site.revision() == head.revision && stamp == head.stamp);
+    Ok(site.map(|site| (site, all)))
 }
 
 /// The whole site, read anew.
@@ -205,9 +235,7 @@ pub(super) fn write(
     by: &Author,
     stamp: &str,
 ) -> Result<Head, StoreError> {
-    let touched = Touched::by(effects);
-    write_entities(sql, site.model(), &touched)?;
-    write_definitions(sql, site.model(), effects)?;
+    let touched = write_content(sql, site.model(), effects)?;
     let revision = site.revision();
     let text = serde_json::to_string(effects)
         .map_err(|error| StoreError::Unwritable { reason: error.to_string() })?;
@@ -225,12 +253,60 @@ pub(super) fn write(
         ],
     )?;
     let concerned: Vec<[Cell<'_>; 3]> = touched
-        .entities
-        .keys()
+        .iter()
         .map(|id| [id.kind.as_str().into(), id.name.as_str().into(), revision.into()])
         .collect();
     insert(sql, "INSERT INTO concern (kind, name, number)", &concerned)?;
     settle(sql, revision, stamp)
+}
+
+/// Writes what `effects` changed, as it is in `model`; and says which entities those are.
+pub(super) fn write_content<'a>(
+    sql: &mut dyn Sql,
+    model: &Model,
+    effects: &'a [Effect],
+) -> Result<Vec<&'a EntityId>, StoreError> {
+    let touched = Touched::by(effects);
+    write_entities(sql, model, &touched)?;
+    write_definitions(sql, model, effects)?;
+    Ok(touched.entities.into_keys().collect())
+}
+
+/// Writes the whole of `model` in place of what is there.
+pub(super) fn replace_content(sql: &mut dyn Sql, model: &Model) -> Result<(), StoreError> {
+    for table in ["value", "entity", "definition", "concern", "revision"] {
+        sql.execute(&format!("DELETE FROM {table}"), &[])?;
+    }
+    let all: Vec<_> = model.all().collect();
+    // In parts, so that not all rows are held at once.
+    for entities in all.chunks(1000) {
+        let created = entities.iter().map(|entity| Effect::Created { entity: entity.id().clone() });
+        let sets = entities.iter().flat_map(|entity| {
+            entity.variables().map(|(variable, _)| Effect::Set {
+                entity: entity.id().clone(),
+                variable: variable.clone(),
+                old: Values::default(),
+                new: Values::default(),
+            })
+        });
+        write_content(sql, model, &created.chain(sets).collect::<Vec<_>>())?;
+    }
+    let shipped = Definitions::shipped();
+    let mut defined = Vec::new();
+    for (kind, definition) in model.definitions().iter() {
+        let Some(ours) = shipped.get(kind.as_str()) else {
+            defined.push(Effect::DefinedType { kind: kind.clone(), old: None, new: None });
+            continue;
+        };
+        let added = definition.variables.keys().filter(|variable| !ours.variables.contains_key(*variable));
+        defined.extend(added.map(|variable| Effect::Defined {
+            kind: kind.clone(),
+            variable: variable.clone(),
+            old: None,
+            new: None,
+        }));
+    }
+    write_definitions(sql, model, &defined)
 }
 
 /// Says which state the database is in now.

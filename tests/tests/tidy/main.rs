@@ -34,6 +34,10 @@ const IO_CRATES: &[&str] = &["tokio", "mio", "hyper", "axum", "async-std", "smol
 const BLOCKING: &[&str] = &["block", "flashcache", "lvm", "site"];
 const RUNTIMES: &[&str] = &["tokio", "mio", "hyper", "axum", "async-std", "smol"];
 
+/// What the store has beside the snapshot, for a database on a server: a runtime of its own that nobody sees. That no
+/// other source of the package uses it, the words show.
+const STORE: (&str, &[&str]) = ("bootd-site", &["tokio", "tokio_postgres"]);
+
 /// Where bytes and time come in as arguments, so that a test can give any.
 const SANS_IO_SOURCES: &[&str] = &["iscsi/src", "netboot/src", "menus/src", "site/src"];
 /// The one part of these that is a file on disk.
@@ -248,6 +252,8 @@ fn reached_from(metadata: &Metadata, from: &str) -> Result<BTreeSet<String>> {
         }
         let needs = by_id.get(id).into_iter().flat_map(|node| &node.deps);
         let built = needs.filter(|d| d.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development));
+        let of = names.get(id).map(String::as_str);
+        let built = built.filter(|d| !(of == Some(STORE.0) && STORE.1.contains(&d.name.as_str())));
         open.extend(built.map(|dependency| &dependency.pkg));
     }
     Ok(seen.into_iter().filter_map(|id| names.get(id).cloned()).collect())

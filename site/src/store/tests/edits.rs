@@ -1,14 +1,22 @@
 use super::*;
 
+suite!(
+    what_was_added_is_in_the_next_snapshot_and_after_a_restart,
+    the_same_again_is_no_edit,
+    a_change_leaves_the_other_fields_alone,
+    what_another_client_has_is_refused_with_its_name,
+    what_is_unknown_is_refused_with_what_there_is,
+    an_image_in_use_stays_unless_forced,
+    values_that_break_a_rule_are_refused,
+);
+
 fn message<T: std::fmt::Debug>(result: Result<T, StoreError>, kind: StoreErrorKind) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     error.to_string()
 }
 
-#[test]
-fn what_was_added_is_in_the_next_snapshot_and_after_a_restart() {
-    let lab = Lab::new();
+fn what_was_added_is_in_the_next_snapshot_and_after_a_restart(lab: &Lab) {
     assert_eq!(lab.store.snapshot().unwrap().revision(), 0);
     lab.store.add_image(&image("lab", "v1"), &by()).unwrap();
     let rook = Client {
@@ -30,9 +38,7 @@ fn what_was_added_is_in_the_next_snapshot_and_after_a_restart() {
     }
 }
 
-#[test]
-fn the_same_again_is_no_edit() {
-    let lab = Lab::new();
+fn the_same_again_is_no_edit(lab: &Lab) {
     lab.store.add_image(&image("lab", "v1"), &by()).unwrap();
     lab.store.add_client(&client("rook", 1), &by()).unwrap();
     assert_eq!(lab.store.add_image(&image("lab", "v1"), &by()).unwrap(), Edited::Already { revision: 2 });
@@ -46,9 +52,7 @@ fn the_same_again_is_no_edit() {
     assert_eq!(edited, Edited::Already { revision: 2 });
 }
 
-#[test]
-fn a_change_leaves_the_other_fields_alone() {
-    let lab = Lab::new();
+fn a_change_leaves_the_other_fields_alone(lab: &Lab) {
     lab.store.add_image(&image("lab", "v1"), &by()).unwrap();
     let rook = Client { image: Some("lab".parse().unwrap()), ..client("rook", 1) };
     lab.store.add_client(&rook, &by()).unwrap();
@@ -62,9 +66,7 @@ fn a_change_leaves_the_other_fields_alone() {
     assert_eq!(serde_json::from_str::<ClientChange>(&back).unwrap(), change, "{back}");
 }
 
-#[test]
-fn what_another_client_has_is_refused_with_its_name() {
-    let lab = Lab::new();
+fn what_another_client_has_is_refused_with_its_name(lab: &Lab) {
     lab.store.add_client(&client("rook", 1), &by()).unwrap();
     lab.store.add_client(&client("pawn", 2), &by()).unwrap();
 
@@ -85,9 +87,7 @@ fn what_another_client_has_is_refused_with_its_name() {
     assert_eq!(lab.store.snapshot().unwrap().revision(), 2, "a refusal leaves no revision");
 }
 
-#[test]
-fn what_is_unknown_is_refused_with_what_there_is() {
-    let lab = Lab::new();
+fn what_is_unknown_is_refused_with_what_there_is(lab: &Lab) {
     let wants = |name: &str| Client { image: Some(name.parse().unwrap()), ..client("rook", 1) };
     let text = message(lab.store.add_client(&wants("win11"), &by()), StoreErrorKind::NotFound);
     assert!(text.contains("there is no image win11; there are no images at all yet"), "{text}");
@@ -103,9 +103,7 @@ fn what_is_unknown_is_refused_with_what_there_is() {
     assert!(message(unknown, StoreErrorKind::NotFound).contains("images: cad, lab"));
 }
 
-#[test]
-fn an_image_in_use_stays_unless_forced() {
-    let lab = Lab::new();
+fn an_image_in_use_stays_unless_forced(lab: &Lab) {
     let lab_image = image("lab", "v1");
     lab.store.add_image(&lab_image, &by()).unwrap();
     for (name, last) in [("rook", 1), ("pawn", 2)] {
@@ -122,9 +120,7 @@ fn an_image_in_use_stays_unless_forced() {
     assert!(site.clients().iter().all(|client| client.image.is_none()));
 }
 
-#[test]
-fn values_that_break_a_rule_are_refused() {
-    let lab = Lab::new();
+fn values_that_break_a_rule_are_refused(lab: &Lab) {
     let bad = [
         Client { address: Some([127, 0, 0, 1].into()), ..client("rook", 1) },
         Client { menu: Some("../../etc/shadow".to_owned()), ..client("rook", 1) },

@@ -3,6 +3,18 @@
 use super::*;
 use crate::entity::{Edit, EntityId, Values};
 
+suite!(
+    what_is_changed_by_hand_is_in_force_and_followed_by_edits,
+    types_lists_tables_and_values_of_any_text_are_kept_in_their_order,
+    another_process_that_follows_sees_what_one_sees_that_reads_all,
+    two_editors_at_once_lose_nothing,
+    edits_from_many_threads_and_stores_are_each_a_revision,
+    the_log_says_who_when_why_and_what_and_leads_back,
+    a_preview_changes_nothing,
+    bad_input_is_refused_with_what_would_pass_and_nothing_changes,
+    too_much_at_once_is_refused,
+);
+
 fn id(text: &str) -> EntityId {
     text.parse().unwrap()
 }
@@ -35,9 +47,7 @@ fn all(site: &Site) -> String {
     format!("{} {:?} {}", site.revision(), site.model().definitions(), entities.join("\n"))
 }
 
-#[test]
-fn types_lists_tables_and_values_of_any_text_are_kept_in_their_order() {
-    let lab = Lab::new();
+fn types_lists_tables_and_values_of_any_text_are_kept_in_their_order(lab: &Lab) {
     let long = "x".repeat(crate::entity::MAX_VALUE);
     let edits = [
         define_type("printer", "about = 'Prints.'\nopen = true\n[variables.tray]\nedit = 'inputs'"),
@@ -61,9 +71,7 @@ fn types_lists_tables_and_values_of_any_text_are_kept_in_their_order() {
     assert_eq!(tray, ["b", "a", "a", "'; DROP TABLE value; --"]);
 }
 
-#[test]
-fn another_process_that_follows_sees_what_one_sees_that_reads_all() {
-    let lab = Lab::new();
+fn another_process_that_follows_sees_what_one_sees_that_reads_all(lab: &Lab) {
     let other = lab.another().unwrap();
     for edits in [
         vec![define("client", "note", "about = 'x'"), create("client/a"), set("client/a", "note", &["1"])],
@@ -85,9 +93,7 @@ fn another_process_that_follows_sees_what_one_sees_that_reads_all() {
     }
 }
 
-#[test]
-fn two_editors_at_once_lose_nothing() {
-    let lab = Lab::new();
+fn two_editors_at_once_lose_nothing(lab: &Lab) {
     lab.store.edit(&[create("group/g"), set("group/g", "about", &["old"])], &by()).unwrap();
     let other = lab.another().unwrap();
     other.snapshot().unwrap();
@@ -108,9 +114,7 @@ fn two_editors_at_once_lose_nothing() {
     assert!(error.to_string().contains("is no group"), "{error}");
 }
 
-#[test]
-fn edits_from_many_threads_and_stores_are_each_a_revision() {
-    let lab = Lab::new();
+fn edits_from_many_threads_and_stores_are_each_a_revision(lab: &Lab) {
     let stores: Vec<Store> = (0..3).map(|_| lab.another().unwrap()).collect();
     std::thread::scope(|scope| {
         for (number, store) in stores.iter().enumerate() {
@@ -129,9 +133,7 @@ fn edits_from_many_threads_and_stores_are_each_a_revision() {
     assert_eq!(numbers, (1..=30).rev().collect::<Vec<_>>());
 }
 
-#[test]
-fn the_log_says_who_when_why_and_what_and_leads_back() {
-    let lab = Lab::new();
+fn the_log_says_who_when_why_and_what_and_leads_back(lab: &Lab) {
     let alice = Author::new("alice").because("a new room");
     let before = jiff::Timestamp::now();
     lab.store.edit(&[create("group/g"), set("group/g", "about", &["1"])], &alice).unwrap();
@@ -159,9 +161,7 @@ fn the_log_says_who_when_why_and_what_and_leads_back() {
     assert!(error.to_string().contains("no revision 99; the newest is 4"), "{error}");
 }
 
-#[test]
-fn a_preview_changes_nothing() {
-    let lab = Lab::new();
+fn a_preview_changes_nothing(lab: &Lab) {
     let edits = [create("group/g"), set("group/g", "about", &["1"])];
     let effects = lab.store.preview(&edits).unwrap();
     assert_eq!(lab.store.snapshot().unwrap().revision(), 0);
@@ -172,9 +172,7 @@ fn a_preview_changes_nothing() {
     );
 }
 
-#[test]
-fn bad_input_is_refused_with_what_would_pass_and_nothing_changes() {
-    let lab = Lab::new();
+fn bad_input_is_refused_with_what_would_pass_and_nothing_changes(lab: &Lab) {
     lab.store
         .edit(&[create("client/a"), create("group/g"), set("client/a", "groups", &["g"])], &by())
         .unwrap();
@@ -215,11 +213,23 @@ fn bad_input_is_refused_with_what_would_pass_and_nothing_changes() {
     assert_eq!(lab.store.snapshot().unwrap().revision(), 2);
 }
 
-#[test]
-fn too_much_at_once_is_refused() {
-    let lab = Lab::new();
+fn too_much_at_once_is_refused(lab: &Lab) {
     let edits: Vec<_> = (0..=MAX_EFFECTS).map(|number| create(&format!("group/g{number}"))).collect();
     let error = lab.store.edit(&edits, &by()).unwrap_err();
     assert!(error.to_string().contains("make them in parts"), "{error}");
     assert_eq!(lab.store.snapshot().unwrap().revision(), 0);
+}
+
+fn what_is_changed_by_hand_is_in_force_and_followed_by_edits(lab: &Lab) {
+    let name = "rook".parse().unwrap();
+    lab.store.add_client(&client("rook", 1), &by()).unwrap();
+    let other = lab.another().unwrap();
+    other.snapshot().unwrap();
+    lab.by_hand("UPDATE value SET value = '10.77.0.9' WHERE variable = 'address'");
+    assert_eq!(lab.store.snapshot().unwrap().client(&name).unwrap().address, Some([10, 77, 0, 9].into()));
+    // The other one sees the edit only, and must find what was done by hand before it.
+    lab.store.add_client(&client("pawn", 2), &by()).unwrap();
+    let site = other.snapshot().unwrap();
+    assert_eq!(site.client(&name).unwrap().address, Some([10, 77, 0, 9].into()));
+    assert_eq!((site.clients().len(), site.revision()), (2, 2));
 }

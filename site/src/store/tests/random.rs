@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::{ClientName, ImageName};
@@ -142,39 +143,46 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    #[test]
-    fn a_snapshot_equals_the_model(edits in proptest::collection::vec(any_edit(), 1..40)) {
-        let mut lab = Lab::new();
-        // The property is about what is kept, not about when it reaches the disk.
-        lab.store.lock().sqlite.connection.pragma_update(None, "synchronous", "OFF").unwrap();
-        let mut model = Model::default();
-        for edit in &edits {
-            let ok = match edit {
-                Edit::AddClient(client) => lab.store.add_client(client, &by()).is_ok(),
-                Edit::SetClient(name, change) => lab.store.set_client(name, change, &by()).is_ok(),
-                Edit::RemoveClient(name) => lab.store.remove_client(name, &by()).is_ok(),
-                Edit::AddImage(image) => lab.store.add_image(image, &by()).is_ok(),
-                Edit::SetImage(name, version) => {
-                    let new = image(name.as_str(), &version.to_string());
-                    lab.store.set_image_version(name, new.version, new.path, new.size, &by()).is_ok()
-                }
-                Edit::RemoveImage(name, force) => lab.store.remove_image(name, *force, &by()).is_ok(),
-                Edit::Reopen => {
-                    lab.store = lab.another().unwrap();
-                    lab.store.lock().sqlite.connection.pragma_update(None, "synchronous", "OFF").unwrap();
-                    true
-                }
-            };
-            prop_assert_eq!(ok, model.apply(edit), "{:?}", edit);
-            let site = lab.store.snapshot().unwrap();
-            prop_assert_eq!(site.revision(), model.revision);
-            let clients: Vec<Client> = site.clients().iter().map(|client| Client::clone(client)).collect();
-            let images: Vec<Image> = site.images().iter().map(|image| Image::clone(image)).collect();
-            prop_assert_eq!(clients, model.clients.values().cloned().collect::<Vec<_>>());
-            prop_assert_eq!(images, model.images.values().cloned().collect::<Vec<_>>());
-        }
+/// The property, for a lab and edits of it.
+fn equals_the_model(mut lab: Lab, edits: &[Edit]) -> Result<(), TestCaseError> {
+    lab.hurry();
+    let mut model = Model::default();
+    for edit in edits {
+        let ok = match edit {
+            Edit::AddClient(client) => lab.store.add_client(client, &by()).is_ok(),
+            Edit::SetClient(name, change) => lab.store.set_client(name, change, &by()).is_ok(),
+            Edit::RemoveClient(name) => lab.store.remove_client(name, &by()).is_ok(),
+            Edit::AddImage(image) => lab.store.add_image(image, &by()).is_ok(),
+            Edit::SetImage(name, version) => {
+                let new = image(name.as_str(), &version.to_string());
+                lab.store.set_image_version(name, new.version, new.path, new.size, &by()).is_ok()
+            }
+            Edit::RemoveImage(name, force) => lab.store.remove_image(name, *force, &by()).is_ok(),
+            Edit::Reopen => {
+                lab.store = lab.another().unwrap();
+                lab.hurry();
+                true
+            }
+        };
+        prop_assert_eq!(ok, model.apply(edit), "{:?}", edit);
+        let site = lab.store.snapshot().unwrap();
+        prop_assert_eq!(site.revision(), model.revision);
+        let clients: Vec<Client> = site.clients().iter().map(|client| Client::clone(client)).collect();
+        let images: Vec<Image> = site.images().iter().map(|image| Image::clone(image)).collect();
+        prop_assert_eq!(clients, model.clients.values().cloned().collect::<Vec<_>>());
+        prop_assert_eq!(images, model.images.values().cloned().collect::<Vec<_>>());
     }
+    Ok(())
+}
+
+/// Tries it on so many labs.
+pub(super) fn try_on(lab: impl Fn() -> Lab, cases: u32) {
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let edits = proptest::collection::vec(any_edit(), 1..40);
+    runner.run(&edits, |edits| equals_the_model(lab(), &edits)).unwrap();
+}
+
+#[test]
+fn a_snapshot_equals_the_model() {
+    try_on(Lab::new, 24);
 }
