@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use site::{ClientName, ImageName, MacAddr};
 
+use super::site::SiteCommand;
 use crate::config::{Flags, size};
 
 /// Boots diskless machines over the network, each from its own copy-on-write disk.
@@ -21,7 +22,8 @@ use crate::config::{Flags, size};
         bootd image add debian12 disk.raw                 take in a disk image\n  \
         bootd client add pc1 --mac 52:54:00:77:00:01 --image debian12\n  \
         bootd explain 52:54:00:77:00:01                   what would it get, and why?\n  \
-        bootd status pc1 --watch                          follow its boot\n\n\
+        bootd status pc1 --watch                          follow its boot\n  \
+        bootd site log                                    who changed what?\n\n\
         Exit code: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(super) struct Cli {
@@ -41,6 +43,9 @@ pub(super) enum Command {
     /// Add, show and remove disk images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// See, change, import and export all that is known of the site
+    #[command(subcommand)]
+    Site(Box<SiteCommand>),
     /// Say what a machine would get now, and why, without booting it
     Explain(Explain),
     /// Print what a client would get for a template's name, and say from which file
@@ -345,8 +350,16 @@ mod tests {
 
     use super::*;
 
+    /// Parses a line as a shell hands it over: what stands between single quotes is one word.
     fn parse(line: &str) -> Result<Command, clap::Error> {
-        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command)
+        let mut words = vec![String::new()];
+        for (at, part) in line.split('\'').enumerate() {
+            let mut pieces = if at % 2 == 1 { vec![part] } else { part.split(' ').collect() }.into_iter();
+            words.last_mut().unwrap().push_str(pieces.next().unwrap_or_default());
+            words.extend(pieces.map(str::to_owned));
+        }
+        words.retain(|word| !word.is_empty());
+        Cli::try_parse_from(words).map(|cli| cli.command)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use axum::body::Body;
 use futures_util::StreamExt;
 use hyper::client::conn::http1;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use super::Failure;
 use crate::config::{Config, Flags, socket_in};
 use crate::control::api::Problem;
+use crate::control::entities::who::{SUDO_USER, WHY};
 
 /// The largest answer that is read, in bytes. A larger one is an error: no daemon of ours sends it.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -26,13 +27,20 @@ pub(crate) const NOTHING: Option<&()> = None;
 /// The daemon that serves from a data directory.
 pub(crate) struct Daemon {
     socket: PathBuf,
+    /// What the changes are for.
+    why: Option<String>,
 }
 
 impl Daemon {
     /// The daemon of the data directory that the flags or the file name.
     pub(crate) fn of(flags: &Flags) -> Result<Self, Failure> {
         let data = Config::data_directory(flags).map_err(Failure::new)?;
-        Ok(Self { socket: socket_in(&data) })
+        Ok(Self { socket: socket_in(&data), why: None })
+    }
+
+    /// The same, told what the changes are for.
+    pub(crate) fn why(self, why: Option<&str>) -> Self {
+        Self { why: why.map(str::to_owned), ..self }
     }
 
     /// Asks for something, and reads the answer.
@@ -92,13 +100,20 @@ impl Daemon {
             Some(body) => serde_json::to_vec(body).map_err(|e| self.broken(&e.to_string()))?,
             None => Vec::new(),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(hyper::header::HOST, "bootd")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Body::from(body))
-            .map_err(|e| self.broken(&e.to_string()))?;
+            .header(CONTENT_TYPE, "application/json");
+        let sudo_user = std::env::var("SUDO_USER").ok();
+        for (name, said) in [(SUDO_USER, &sudo_user), (WHY, &self.why)] {
+            // What no header can hold is left out: it is only for the log.
+            let value = said.as_ref().map(|said| HeaderValue::from_bytes(said.replace('\n', " ").as_bytes()));
+            if let Some(Ok(value)) = value {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(Body::from(body)).map_err(|e| self.broken(&e.to_string()))?;
         let answer = sender.send_request(request).await.map_err(|e| self.broken(&e.to_string()))?;
         if answer.status().is_success() {
             return Ok(answer);

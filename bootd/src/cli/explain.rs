@@ -1,9 +1,8 @@
 //! `bootd explain`.
 
-use site::Client;
-
 use super::args::{Explain, Machine};
 use super::daemon::Daemon;
+use super::site::values;
 use super::table::facts;
 use super::{Failure, show};
 use crate::config::show_size;
@@ -11,21 +10,38 @@ use crate::control::api::{Case, Explanation};
 
 pub(super) async fn run(explain: Explain) -> Result<(), Failure> {
     let daemon = Daemon::of(&explain.common.place.flags())?;
-    let mac = match explain.machine {
-        Machine::Mac(mac) => mac,
-        Machine::Client(name) => daemon.get::<Client>(&format!("/clients/{name}")).await?.mac,
+    let machine = match explain.machine {
+        Machine::Mac(mac) => mac.to_string(),
+        Machine::Client(name) => name.to_string(),
     };
-    let explanation: Explanation = daemon.get(&format!("/explain/{mac}")).await?;
+    let explanation: Explanation = daemon.get(&format!("/explain/{machine}")).await?;
     show(explain.common.json, &explanation, describe)
 }
 
 fn describe(explanation: &Explanation) -> String {
-    let mut out = match &explanation.client {
-        Some(client) => format!("{} is the client {}.\n", explanation.mac, client.name),
-        None => format!("{} is no client.\n", explanation.mac),
+    let mac =
+        explanation.mac.map_or_else(|| "A machine whose MAC is not known".to_owned(), |mac| mac.to_string());
+    let mut out = match &explanation.entity {
+        Some(entity) => format!("{mac} is the client {}.\n", entity.name),
+        None => format!("{mac} is no client.\n"),
     };
+    if let Some(entity) = &explanation.entity {
+        if let Some(why) = &entity.inactive {
+            out.push_str(&format!(
+                "It is inactive, so it is treated as a machine that is no client: {why}.\n\
+                 Change it with: bootd site set client/{} VARIABLE=VALUE\n",
+                entity.name
+            ));
+        }
+        out.push_str(&values(&entity.variables));
+    }
+    let common = common_reasons(&explanation.cases);
     for case in &explanation.cases {
-        out.push_str(&describe_case(case));
+        out.push_str(&describe_case(case, &common));
+    }
+    if !common.is_empty() {
+        out.push_str("\nIn each of these cases:\n");
+        common.iter().for_each(|reason| out.push_str(&format!("  because: {reason}\n")));
     }
     if let Some(disk) = &explanation.disk {
         out.push_str("\nIts disk:\n");
@@ -44,15 +60,25 @@ fn describe(explanation: &Explanation) -> String {
     out
 }
 
-fn describe_case(case: &Case) -> String {
-    let given = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+/// The reasons that all cases share, which are told once.
+fn common_reasons(cases: &[Case]) -> Vec<String> {
+    let [first, rest @ ..] = cases else { return Vec::new() };
+    if rest.is_empty() {
+        return Vec::new();
+    }
+    first.why.iter().filter(|reason| rest.iter().all(|case| case.why.contains(reason))).cloned().collect()
+}
+
+fn describe_case(case: &Case, told: &[String]) -> String {
+    let given = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let pool = case.from_pool.then(|| "from the pool".to_owned());
     let mut out = format!("\nOn {}, asked by {}:\n", case.interface, case.asks);
     out.push_str(&indent(&facts(&[
-        ("address", given(case.address.map(|a| a.to_string()))),
+        ("address", given(case.address.map(|a| a.to_string()).or(pool))),
         ("boot program", given(case.boot_program.clone())),
         ("script", given(case.script_url.clone())),
     ])));
-    for reason in &case.why {
+    for reason in case.why.iter().filter(|reason| !told.contains(reason)) {
         out.push_str(&format!("  because: {reason}\n"));
     }
     out
@@ -60,4 +86,29 @@ fn describe_case(case: &Case) -> String {
 
 fn indent(text: &str) -> String {
     text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_cases_share_is_told_once() {
+        let case = |asks: &str, why: &[&str]| Case {
+            interface: "eth1".into(),
+            asks: asks.into(),
+            address: None,
+            from_pool: true,
+            boot_program: None,
+            script_url: None,
+            why: why.iter().map(|reason| (*reason).to_owned()).collect(),
+        };
+        let cases = vec![case("a", &["both", "one"]), case("b", &["both", "other"])];
+        let explanation =
+            Explanation { mac: None, client: None, entity: None, cases, disk: None, script: None };
+        let text = describe(&explanation);
+        assert_eq!(text.matches("because: both").count(), 1, "{text}");
+        assert!(text.contains("because: one") && text.contains("because: other"), "{text}");
+        assert_eq!(text.matches("from the pool").count(), 2, "{text}");
+    }
 }

@@ -18,6 +18,7 @@ mod explain;
 mod image;
 mod render;
 mod serve;
+mod site;
 mod status;
 mod table;
 mod when;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Client(command) => wait(client::run(command)),
         Command::Image(command) => wait(image::run(command)),
+        Command::Site(command) => wait(site::run(*command)),
         Command::Explain(explain) => wait(explain::run(explain)),
         Command::Render(render) => wait(render::run(render)),
         Command::Status(status) => wait(status::run(status)),

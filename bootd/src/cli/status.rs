@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use site::ClientName;
+use site::{ClientName, StoreState};
 
 use super::args;
 use super::daemon::Daemon;
 use super::table::{facts, table};
 use super::when::{moment, seconds};
-use super::{Failure, NO_CLIENTS, or_dash, print, show};
+use super::{Failure, NO_CLIENTS, print, show};
 use crate::config::show_size;
-use crate::control::api::{ClientStatus, Status};
+use crate::control::api::{ClientStatus, ServerStatus, Status};
 
 /// How often `--watch` looks.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -84,6 +84,7 @@ fn describe(status: &Status, one: bool) -> String {
         ("since", moment(server.started)),
         ("disks by", server.engine.clone()),
         ("serves", server.serves.join("\n")),
+        ("site", site_state(server)),
     ];
     if !server.warnings.is_empty() {
         about.push(("warnings", server.warnings.join("\n")));
@@ -94,7 +95,7 @@ fn describe(status: &Status, one: bool) -> String {
         let disk = client.disk.as_ref();
         [
             client.name.to_string(),
-            or_dash(client.address.as_ref()),
+            address(client),
             client.boot.as_ref().map_or_else(|| "never".to_owned(), |boot| moment(boot.started)),
             last.map_or_else(
                 || "-".to_owned(),
@@ -142,12 +143,38 @@ fn describe(status: &Status, one: bool) -> String {
     out
 }
 
+/// The address that it has, or where the next one comes from.
+fn address(client: &ClientStatus) -> String {
+    client
+        .address
+        .or(client.reserved)
+        .map_or_else(|| "from the pool".to_owned(), |address| address.to_string())
+}
+
+/// The site's database.
+fn site_state(server: &ServerStatus) -> String {
+    let mut out = match &server.store {
+        StoreState::Online => format!("revision {}, database online", server.revision),
+        StoreState::Offline { since, reason } => {
+            let since = moment(u64::try_from(since.as_millisecond()).unwrap_or_default());
+            format!(
+                "revision {}, from the local copy; the database is offline since {since}: {reason}",
+                server.revision
+            )
+        }
+    };
+    if server.inactive > 0 {
+        out.push_str(&format!("\n{} entities are stored but not served: bootd site list", server.inactive));
+    }
+    out
+}
+
 /// One client's last boot.
 fn timeline(client: &ClientStatus) -> String {
     let mut out = facts(&[
         ("client", client.name.to_string()),
         ("MAC", client.mac.to_string()),
-        ("address", or_dash(client.address.as_ref())),
+        ("address", address(client)),
         (
             "disk",
             client.disk.as_ref().map_or_else(
@@ -178,7 +205,7 @@ fn timeline(client: &ClientStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::{BootStatus, BootStep, ServerStatus};
+    use crate::control::api::{BootStatus, BootStep};
 
     fn status(epoch: &str, steps: usize) -> Status {
         let step = |n| BootStep { after: n as u64 * 1500, what: format!("step {n}"), detail: String::new() };
@@ -190,6 +217,8 @@ mod tests {
                 started: 0,
                 engine: "sim".into(),
                 revision: 1,
+                store: StoreState::Online,
+                inactive: 0,
                 serves: vec!["DHCP on eth1".into()],
                 warnings: vec!["the disk of pc1 is 96 % full".into()],
                 counters: [].into(),
@@ -198,6 +227,7 @@ mod tests {
                 name: "pc1".parse().unwrap(),
                 mac: "52:54:00:77:00:01".parse().unwrap(),
                 address: None,
+                reserved: None,
                 boot: Some(BootStatus {
                     epoch: epoch.into(),
                     started: 0,
@@ -220,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_is_gone_is_told_with_since_and_why() {
+        let mut all = status("a", 1);
+        let reason = "connection refused".to_owned();
+        all.server.store = StoreState::Offline { since: jiff::Timestamp::UNIX_EPOCH, reason };
+        all.server.inactive = 2;
+        let text = describe(&all, false);
+        for wanted in ["revision 1, from the local copy", "19", "connection refused", "2 entities are stored"]
+        {
+            assert!(text.contains(wanted), "{text}");
+        }
+    }
+
+    #[test]
     fn tables_name_every_client() {
         let all = describe(&status("a", 2), false);
         assert!(all.contains("pc1") && all.contains("step 1 after 1.500 s"), "{all}");
@@ -227,6 +270,7 @@ mod tests {
         let none = describe(&Status { clients: vec![], ..status("a", 2) }, false);
         assert!(none.contains("bootd client add") && !none.contains("LAST BOOT"), "{none}");
         let one = describe(&status("a", 2), true);
+        assert!(one.contains("from the pool"), "{one}");
         assert!(one.contains("epoch a") && one.contains("1.500 s  step 1"), "{one}");
     }
 }

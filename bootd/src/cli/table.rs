@@ -2,21 +2,26 @@
 
 /// Puts `rows` under `head`, two spaces between columns, none behind the last.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = head.map(|title| title.chars().count());
+    lines(&head.map(str::to_owned), rows)
+}
+
+/// The same where the number of columns is known only when it runs; each row has as many as the head.
+pub(super) fn lines<R: AsRef<[String]>>(head: &[String], rows: &[R]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|title| title.chars().count()).collect();
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut out = String::new();
-    let mut line = |cells: &[String; N]| {
+    let mut line = |cells: &[String]| {
         let padded: Vec<String> =
-            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         out.push_str(padded.join("  ").trim_end());
         out.push('\n');
     };
-    line(&head.map(str::to_owned));
-    rows.iter().for_each(line);
+    line(head);
+    rows.iter().for_each(|row| line(row.as_ref()));
     out
 }
 

@@ -6,7 +6,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use lvm::EngineError;
-use site::{Edited, NameError, StoreError, StoreErrorKind};
+use site::{Edited, ImageName, NameError, StoreError, StoreErrorKind};
 use tokio::task::JoinError;
 
 use super::api::{Edit, Problem};
@@ -59,7 +59,19 @@ impl From<StoreError> for Wrong {
             StoreErrorKind::Conflict => StatusCode::CONFLICT,
             StoreErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, error.to_string(), None)
+        match &error {
+            StoreError::NoImage { name, known } => {
+                let known: Vec<_> = known.iter().map(ImageName::as_str).collect();
+                let there = if known.is_empty() {
+                    "there are none yet".to_owned()
+                } else {
+                    format!("there are: {}", known.join(", "))
+                };
+                let hint = format!("{there}; take one in with: bootd image add NAME FILE");
+                Self::new(status, format!("there is no image \"{name}\""), Some(hint))
+            }
+            _ => Self::new(status, error.to_string(), None),
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use site::{Client, ClientName, Image, ImageName, MacAddr, Version};
+use site::{Client, ClientName, Image, ImageName, MacAddr, StoreState, Version};
+
+use super::entities::wire::EntityView;
 
 /// An error, as every failing request answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,13 +76,15 @@ pub(crate) enum ImportLine {
     Failed(Problem),
 }
 
-/// `GET /explain/{mac}`: what a machine would get now, and why.
+/// `GET /explain/{machine}`, a MAC or a client's name: what a machine would get now, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Explanation {
-    /// Whose.
-    pub(crate) mac: MacAddr,
-    /// Its entry, if it has one.
+    /// Whose; `None`: a client that has none yet.
+    pub(crate) mac: Option<MacAddr>,
+    /// Its entry, if it has one that is served.
     pub(crate) client: Option<Client>,
+    /// Its entity, with each value and where that comes from; also one that is not served.
+    pub(crate) entity: Option<EntityView>,
     /// What it would get on each interface with each firmware.
     pub(crate) cases: Vec<Case>,
     /// The disk that it would boot from; `None`: none, the cases say why.
@@ -96,8 +100,10 @@ pub(crate) struct Case {
     pub(crate) interface: String,
     /// The firmware, or iPXE.
     pub(crate) asks: String,
-    /// The address; `None`: one from the pool, or none, as the reasons say.
+    /// The address; `None`: one from the pool, or none.
     pub(crate) address: Option<Ipv4Addr>,
+    /// Whether it gets an address from the pool, if it has none yet.
+    pub(crate) from_pool: bool,
     /// The boot program.
     pub(crate) boot_program: Option<String>,
     /// The script's URL.
@@ -181,6 +187,10 @@ pub(crate) struct ServerStatus {
     pub(crate) engine: String,
     /// The site's revision in force.
     pub(crate) revision: u64,
+    /// How the site's database is.
+    pub(crate) store: StoreState,
+    /// How many entities are stored but not served.
+    pub(crate) inactive: usize,
     /// What is served where.
     pub(crate) serves: Vec<String>,
     /// What fills up and should be seen to.
@@ -208,6 +218,8 @@ pub(crate) struct ClientStatus {
     pub(crate) mac: MacAddr,
     /// The address that it has leased.
     pub(crate) address: Option<Ipv4Addr>,
+    /// The address that its entry names; `None`: one from the pool.
+    pub(crate) reserved: Option<Ipv4Addr>,
     /// Its last boot.
     pub(crate) boot: Option<BootStatus>,
     /// Its disk.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
-use site::{Author, Client, ClientChange, ClientName};
+use site::{Client, ClientChange, ClientName};
 use tokio::task::spawn_blocking;
 
 use super::Control;
 use super::answer::{Body, Wrong, edit};
 use super::api::Edit;
+use super::entities::who::By;
 use crate::state::State;
 
 type App = Extract<Arc<Control>>;
@@ -26,6 +27,7 @@ pub(super) async fn show(Extract(control): App, Path(name): Path<String>) -> Res
 
 pub(super) async fn add(
     Extract(control): App,
+    By(author): By,
     Body(client): Body<Client>,
 ) -> Result<Json<Edit<Client>>, Wrong> {
     let change = ClientChange {
@@ -36,7 +38,7 @@ pub(super) async fn add(
     };
     check(&control.state, &change)?;
     spawn_blocking(move || {
-        let edited = control.store.add_client(&client, &Author::default())?;
+        let edited = control.store.add_client(&client, &author)?;
         control.refresh()?;
         Ok(edit(edited, client))
     })
@@ -46,12 +48,13 @@ pub(super) async fn add(
 pub(super) async fn set(
     Extract(control): App,
     Path(name): Path<String>,
+    By(author): By,
     Body(change): Body<ClientChange>,
 ) -> Result<Json<Edit<Client>>, Wrong> {
     let name: ClientName = name.parse()?;
     check(&control.state, &change)?;
     spawn_blocking(move || {
-        let (client, edited) = control.store.set_client(&name, &change, &Author::default())?;
+        let (client, edited) = control.store.set_client(&name, &change, &author)?;
         control.refresh()?;
         Ok(edit(edited, client))
     })
@@ -62,30 +65,46 @@ pub(super) async fn set(
 pub(super) async fn remove(
     Extract(control): App,
     Path(name): Path<String>,
+    By(author): By,
 ) -> Result<Json<Edit<Client>>, Wrong> {
     let name: ClientName = name.parse()?;
     spawn_blocking(move || {
-        let (client, edited) = control.store.remove_client(&name, &Author::default())?;
+        let (client, edited) = control.store.remove_client(&name, &author)?;
         control.refresh()?;
-        // A script that is in the making knows the client still. Its disk goes, too.
-        let _turn = control.state.script_turns.of(client.mac).blocking_lock();
-        control.state.firmwares.lock().remove(&client.mac);
-        control.state.targets.close(client.name.as_str());
-        for disk in control.state.engine.list() {
-            if disk.request.client == client.name.as_str() {
-                control.state.engine.detach(&disk.request.client, disk.request.epoch)?;
-            }
-        }
+        forget(&control, &client)?;
         Ok(edit(edited, client))
     })
     .await?
 }
 
+/// Removes what a client had that is one no more, and that the site in force knows no more. Blocks.
+pub(super) fn forget(control: &Control, client: &Client) -> Result<(), Wrong> {
+    // A script that is in the making knows the client still. Its disk goes, too.
+    let _turn = control.state.script_turns.of(client.mac).blocking_lock();
+    control.state.firmwares.lock().remove(&client.mac);
+    control.state.targets.close(client.name.as_str());
+    for disk in control.state.engine.list() {
+        if disk.request.client == client.name.as_str() {
+            control.state.engine.detach(&disk.request.client, disk.request.epoch)?;
+        }
+    }
+    Ok(())
+}
+
 /// The client of that name in the site in force.
 pub(super) fn find(state: &State, name: &ClientName) -> Result<Client, Wrong> {
     let site = state.site.load();
-    site.client(name).map(|client| Client::clone(client)).ok_or_else(|| {
-        Wrong::not_found(format!("there is no client \"{name}\""), "list them with: bootd client list")
+    if let Some(client) = site.client(name) {
+        return Ok(Client::clone(client));
+    }
+    Err(match site.model().client(name.as_str()) {
+        Some(Err(inactive)) => Wrong::invalid(
+            format!("client \"{name}\" is inactive: {}", inactive.reason),
+            format!(
+                "see it with: bootd site show client/{name}; set what it lacks with: bootd site set client/{name} VARIABLE=VALUE"
+            ),
+        ),
+        _ => Wrong::not_found(format!("there is no client \"{name}\""), "list them with: bootd client list"),
     })
 }
 

@@ -7,11 +7,12 @@ use axum::Json;
 use axum::extract::{Path, State as Extract};
 use lvm::names;
 use netboot::{Asker, BootPlan, Firmware, Stage, plan};
-use site::{Client, Image, MacAddr};
+use site::entity::{CLIENT_TYPE, EntityId};
+use site::{Client, ClientName, Image, MacAddr, Site};
 
-use super::Control;
 use super::answer::Wrong;
 use super::api::{Case, ExplainedDisk, ExplainedScript, Explanation};
+use super::{Control, entities};
 use crate::boot::{Login, overlay_limit, script_template};
 use crate::state::{Link, State, unix_seconds};
 use crate::texts;
@@ -22,11 +23,23 @@ const NEXT: &str = "<next>";
 
 pub(super) async fn explain(
     Extract(control): Extract<Arc<Control>>,
-    Path(mac): Path<String>,
+    Path(machine): Path<String>,
 ) -> Result<Json<Explanation>, Wrong> {
     let state = &control.state;
-    let mac: MacAddr = mac.parse()?;
     let site = state.site.load_full();
+    let (mac, id) = whose(&site, &machine)?;
+    let entity = id.and_then(|id| site.model().get(id.kind.as_str(), id.name.as_str()));
+    let entity = entity.map(|entity| entities::view(&site, entity, false));
+    let Some(mac) = mac else {
+        return Ok(Json(Explanation {
+            mac,
+            client: None,
+            entity,
+            cases: Vec::new(),
+            disk: None,
+            script: None,
+        }));
+    };
     let leased = state.leases.lock().by_mac(mac, unix_seconds()).map(|lease| lease.address);
     let askers = [
         ("BIOS firmware", Asker::supposed(mac, Stage::Firmware, Some(Firmware::Bios))),
@@ -60,7 +73,28 @@ pub(super) async fn explain(
         }
         None => (None, None),
     };
-    Ok(Json(Explanation { mac, client, cases, disk, script }))
+    Ok(Json(Explanation { mac: Some(mac), client, entity, cases, disk, script }))
+}
+
+/// The machine's MAC, and its client, also one that is not served. It is named by either.
+fn whose(site: &Site, machine: &str) -> Result<(Option<MacAddr>, Option<EntityId>), Wrong> {
+    let model = site.model();
+    if let Ok(mac) = machine.parse::<MacAddr>() {
+        let holder = model.holder(CLIENT_TYPE, "mac", &mac.to_string());
+        return Ok((Some(mac), holder.map(|entity| entity.id().clone())));
+    }
+    // What looks like neither is told the rule of MACs.
+    let name: ClientName = machine.parse().map_err(|_| match machine.parse::<MacAddr>() {
+        Err(error) => Wrong::from(error),
+        Ok(_) => {
+            Wrong::not_found(format!("there is no client \"{machine}\""), "list them with: bootd client list")
+        }
+    })?;
+    let entity = model.get(CLIENT_TYPE, name.as_str()).ok_or_else(|| {
+        Wrong::not_found(format!("there is no client \"{name}\""), "list them with: bootd client list")
+    })?;
+    let mac = entity.get("mac").and_then(|values| values.first()?.parse().ok());
+    Ok((mac, Some(entity.id().clone())))
 }
 
 fn case(link: &Link, asks: &str, plan: &BootPlan, leased: Option<Ipv4Addr>) -> Case {
@@ -69,6 +103,7 @@ fn case(link: &Link, asks: &str, plan: &BootPlan, leased: Option<Ipv4Addr>) -> C
         interface: link.interface.name.clone(),
         asks: asks.to_owned(),
         address: plan.address.or(leased),
+        from_pool: plan.lease && plan.address.is_none(),
         boot_program: plan.boot_program.as_ref().map(|program| program.name.clone()),
         script_url: plan.script_url.clone(),
         why: plan.why.iter().map(ToString::to_string).collect(),

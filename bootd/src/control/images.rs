@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use super::Control;
 use super::answer::{Body, Wrong, edit};
 use super::api::{Edit, ImageEntry, ImportLine, ImportRequest};
+use super::entities::who::By;
 use crate::events::Event;
 
 /// How often the progress of an import is told.
@@ -47,10 +48,14 @@ fn entry(site: &Site, image: &Image) -> ImageEntry {
 }
 
 /// Takes an image in, and tells how far it is, line by line.
-pub(super) async fn add(Extract(control): App, Body(request): Body<ImportRequest>) -> Response {
+pub(super) async fn add(
+    Extract(control): App,
+    By(author): By,
+    Body(request): Body<ImportRequest>,
+) -> Response {
     let (lines, told) = mpsc::channel(LINES);
     spawn_blocking(move || {
-        let last = match import(&control, &request, &lines) {
+        let last = match import(&control, &request, &author, &lines) {
             Ok(done) => done,
             Err(wrong) => ImportLine::Failed(wrong.into_problem()),
         };
@@ -67,6 +72,7 @@ pub(super) async fn add(Extract(control): App, Body(request): Body<ImportRequest
 fn import(
     control: &Control,
     request: &ImportRequest,
+    author: &Author,
     lines: &mpsc::Sender<ImportLine>,
 ) -> Result<ImportLine, Wrong> {
     let mut told = Instant::now();
@@ -91,22 +97,22 @@ fn import(
         path: version.path,
         size: version.size,
     };
-    let (replaced, edited) = publish(&control.store, &image)?;
+    let (replaced, edited) = publish(&control.store, &image, author)?;
     control.refresh()?;
     let changed = matches!(edited, Edited::Changed { .. });
     Ok(ImportLine::Done { replaced: replaced.map(|old| old.version), image, changed })
 }
 
 /// Adds the image, or points it at its new version, and says what it was.
-fn publish(store: &Store, image: &Image) -> Result<(Option<Image>, Edited), StoreError> {
-    match store.add_image(image, &Author::default()) {
+fn publish(store: &Store, image: &Image, author: &Author) -> Result<(Option<Image>, Edited), StoreError> {
+    match store.add_image(image, author) {
         Err(StoreError::ImageExists { .. }) => {
             let (old, edited) = store.set_image_version(
                 &image.name,
                 image.version.clone(),
                 image.path.clone(),
                 image.size,
-                &Author::default(),
+                author,
             )?;
             Ok((Some(old), edited))
         }
@@ -132,10 +138,11 @@ pub(super) async fn remove(
     Extract(control): App,
     Path(name): Path<String>,
     Query(Force { force }): Query<Force>,
+    By(author): By,
 ) -> Result<Json<Edit<ImageEntry>>, Wrong> {
     let name: ImageName = name.parse()?;
     spawn_blocking(move || {
-        let ((image, clients), edited) = control.store.remove_image(&name, force, &Author::default())?;
+        let ((image, clients), edited) = control.store.remove_image(&name, force, &author)?;
         control.refresh()?;
         let used = control.state.engine.list().iter().any(|disk| disk.request.path == image.path);
         if !used

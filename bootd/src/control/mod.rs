@@ -28,6 +28,7 @@ use crate::state::State;
 mod answer;
 pub(crate) mod api;
 mod clients;
+pub(crate) mod entities;
 mod explain;
 mod images;
 mod render;
@@ -36,6 +37,7 @@ mod status;
 mod tests;
 
 use answer::Wrong;
+use entities::who::Peer;
 
 const SERVICE: &str = "control";
 
@@ -187,7 +189,8 @@ impl ControlSocket {
         let listener = UnixListener::from_std(self.0)
             .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
         let polling = tokio::spawn(Arc::clone(&control).poll(stop.clone()));
-        let serving = axum::serve(listener, router(control))
+        let router = router(control).into_make_service_with_connect_info::<Peer>();
+        let serving = axum::serve(listener, router)
             .with_graceful_shutdown(stop.clone().cancelled_owned())
             .into_future();
         let drained = async {
@@ -209,9 +212,10 @@ fn router(control: Arc<Control>) -> Router {
         .route("/clients/{name}", get(clients::show).patch(clients::set).delete(clients::remove))
         .route("/images", get(images::list).post(images::add))
         .route("/images/{name}", get(images::show).delete(images::remove))
-        .route("/explain/{mac}", get(explain::explain))
+        .route("/explain/{machine}", get(explain::explain))
         .route("/render", get(render::render))
         .route("/status", get(status::status))
+        .merge(entities::routes())
         .fallback(async || {
             Wrong::not_found("there is no such request", "see `bootd --help` for what there is")
         })

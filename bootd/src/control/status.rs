@@ -54,6 +54,7 @@ pub(super) async fn status(
             name: client.name.clone(),
             mac: client.mac,
             address: state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address),
+            reserved: client.address,
             boot: state.boots.lock().current(client.mac).map(boot),
             disk: disk_of(client),
         })
@@ -66,6 +67,8 @@ pub(super) async fn status(
             started: control.started,
             engine: state.engine.name().to_owned(),
             revision: site.revision(),
+            store: control.store.state(),
+            inactive: site.inactive().count(),
             serves: control.serves.clone(),
             warnings,
             counters: state.counters.all(),
