@@ -18,6 +18,7 @@ const MAX_EARLY_BYTES: u64 = 2 << 20;
 pub(super) struct Early {
     number: CmdSn,
     itt: u32,
+    is_command: bool,
     frame: Frame,
 }
 
@@ -51,8 +52,11 @@ impl Session {
         match link.window.receive(number) {
             Received::InOrder => Ok(Turn::Now(frame)),
             Received::Outside => Ok(Turn::NotNow),
-            Received::Early if self.early.iter().any(|early| early.number == number) => Ok(Turn::NotNow),
-            Received::Early => self.keep(Early { number, itt, frame }),
+            Received::Early if self.is_early(number) => Ok(Turn::NotNow),
+            Received::Early => {
+                let is_command = matches!(request, Request::Command(_));
+                self.keep(Early { number, itt, is_command, frame })
+            }
         }
     }
 
@@ -61,7 +65,7 @@ impl Session {
         let Request::DataOut(pdu) = request else { return Ok(Turn::Now(frame)) };
         match self.early.iter().find(|early| early.itt == pdu.itt).map(|early| early.number) {
             Some(number) if self.tasks.find(pdu.itt).is_none() => {
-                self.keep(Early { number, itt: pdu.itt, frame })
+                self.keep(Early { number, itt: pdu.itt, is_command: false, frame })
             }
             _ => Ok(Turn::Now(frame)),
         }
@@ -87,6 +91,16 @@ impl Session {
         let early = self.early.remove(at)?;
         self.uncount_early(early.byte_len());
         Some(early.frame)
+    }
+
+    /// The number of the command with that tag, if it has come and waits for its turn.
+    pub(super) fn early_command(&self, itt: u32) -> Option<CmdSn> {
+        self.early.iter().find(|early| early.is_command && early.itt == itt).map(|early| early.number)
+    }
+
+    /// Whether something with that number waits for its turn.
+    pub(super) fn is_early(&self, number: CmdSn) -> bool {
+        self.early.iter().any(|early| early.number == number)
     }
 
     /// Forgets what came early with that number, and the data for it.

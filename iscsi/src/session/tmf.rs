@@ -74,10 +74,17 @@ impl Session {
             self.abort(link, slot);
             return FUNCTION_COMPLETE;
         }
-        // A command that has not come, or not in its turn: it is taken for received, and for aborted.
-        if link.window.contains(pdu.ref_cmd_sn) && pdu.cmd_sn.since(pdu.ref_cmd_sn).is_some_and(|n| n > 0) {
-            self.forget_early(pdu.ref_cmd_sn);
-            link.window.forsake(pdu.ref_cmd_sn);
+        if let Some(number) = self.early_command(pdu.referenced_itt) {
+            self.forget_early(number);
+            link.window.forsake(number);
+            return FUNCTION_COMPLETE;
+        }
+        // A command that has not come is taken for received, and for aborted. What has come with that number is
+        // another request: it stays, or nobody would ever answer it.
+        let number = pdu.ref_cmd_sn;
+        let is_missing = link.window.contains(number) && !self.is_early(number);
+        if is_missing && pdu.cmd_sn.since(number).is_some_and(|ahead| ahead > 0) {
+            link.window.forsake(number);
             return FUNCTION_COMPLETE;
         }
         TASK_DOES_NOT_EXIST

@@ -254,6 +254,32 @@ fn a_command_that_waits_for_its_turn_can_be_aborted() {
 }
 
 #[test]
+fn an_abort_by_the_number_of_another_request_leaves_that_alone() {
+    let target = open_target();
+    for opcode in [0x01, 0x02] {
+        let mut pair = Pair::logged_in(&[&target]);
+        let first = pair.scsi(&[0], 0, 0);
+        let mut second = pair.scsi(&[0], 0, 0);
+        if opcode == 0x02 {
+            second = Pdu::new(0x02, 0x82, second.itt()).with(24, second.word(24));
+        }
+        pair.send(&second);
+        let itt = function(&mut pair, 1, 0x9999, second.word(24));
+        assert_eq!(answer(&mut pair, itt), 1, "no such task has come, and none has that number");
+        // Its tag names a command, whatever is said of its number; a function is none.
+        let wrong = pair.cmd_sn;
+        let itt = function(&mut pair, 1, second.itt(), wrong);
+        let is_aborted = opcode == 0x01;
+        assert_eq!(answer(&mut pair, itt), u8::from(!is_aborted));
+        pair.send(&first);
+        let answered: Vec<u32> = pair.receive_all().iter().map(Pdu::itt).collect();
+        let both = [first.itt(), second.itt()];
+        assert_eq!(answered, both[..if is_aborted { 1 } else { 2 }]);
+        pair.expect_alive();
+    }
+}
+
+#[test]
 fn a_cold_reset_waits_for_no_command_that_will_not_be_taken() {
     let target = open_target();
     let mut pair = Pair::logged_in(&[&target]);
