@@ -1,60 +1,124 @@
-//! The model at the size of Labnet's site (1,700 entities with 35 values each) and at a hundred times that.
+//! The site at the size of Labnet's site (1,700 entities with 35 values each) and at a hundred times that.
 //! `cargo bench -p bootd-site`
 
 #![expect(clippy::unwrap_used, reason = "a measurement that can't go on has failed")]
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use site::Site;
 use site::entity::{Definition, Edit, Editing, Entity, EntityId, Model, Values, VariableName};
+use site::{Author, ClientName, Location, MacAddr, Site, Store};
 
 const ENTITIES: usize = 1700;
 const VARIABLES: usize = 33; // beside MAC and address
 
+/// How many clients share a group.
+const MEMBERS: usize = 100;
+
 fn main() {
-    println!(
-        "{:>9} {:>10} {:>12} {:>12} {:>12} {:>12} {:>9}",
-        "entities", "restore", "by MAC", "effective", "one edit", "snapshot", "memory"
-    );
     for times in [1, 100] {
         measure(ENTITIES * times);
     }
 }
 
 fn measure(count: usize) {
+    println!("{count} entities, {} values", count * (VARIABLES + 4));
     let definitions = definitions();
-    let before = resident();
-    let started = Instant::now();
     let names: Vec<VariableName> = (0..VARIABLES).map(|n| format!("v{n}").parse().unwrap()).collect();
-    let model = Model::restore(1, definitions.definitions().clone(), (0..count).map(|n| entity(n, &names)));
-    let restore = started.elapsed();
-    let memory = resident().saturating_sub(before);
-
-    let macs: Vec<String> = (0..1000).map(|n| mac(n * (count / 1000).max(1) % count)).collect();
-    let by_mac = per_call(100_000, |n| {
-        black_box(model.holder("client", "mac", &macs[n % macs.len()]).unwrap());
-    });
-    let clients: Vec<String> = (0..1000).map(|n| name(n * (count / 1000).max(1) % count)).collect();
-    let effective = per_call(100_000, |n| {
-        black_box(model.effective("client", &clients[n % clients.len()], "v7").unwrap());
-    });
-    let edit = per_call(1000, |n| {
-        let edit = Edit::Set {
-            entity: EntityId::new("client".parse().unwrap(), clients[n % clients.len()].parse().unwrap()),
-            variable: "v7".parse().unwrap(),
-            values: Values::one(format!("other {n}")),
-            expect: None,
-        };
-        black_box(model.apply(&[edit]).unwrap());
-    });
+    let before = resident();
+    let groups = (0..count.div_ceil(MEMBERS)).map(|n| Entity::new(id("group", &format!("g{n}"))));
+    let entities = (0..count).map(|n| entity(n, &names)).chain(groups);
     let started = Instant::now();
-    black_box(Site::of(model));
-    let served = started.elapsed();
-    println!(
-        "{count:>9} {restore:>10.0?} {by_mac:>12.2?} {effective:>12.2?} {edit:>12.2?} {served:>12.1?} {:>6} MiB",
-        memory >> 20
+    let model = Model::restore(0, definitions.definitions().clone(), entities);
+    tell("model from entities", started.elapsed());
+    let started = Instant::now();
+    let site = Site::of(model);
+    tell("snapshot from model", started.elapsed());
+    println!("  {:<28}{:>9} MiB", "memory", resident().saturating_sub(before) >> 20);
+
+    let some: Vec<usize> = (0..1000).map(|n| n * (count / 1000).max(1) % count).collect();
+    let macs: Vec<MacAddr> = some.iter().map(|n| mac(*n).parse().unwrap()).collect();
+    let addresses: Vec<Ipv4Addr> = some.iter().map(|n| address(*n).parse().unwrap()).collect();
+    let clients: Vec<ClientName> = some.iter().map(|n| name(*n).parse().unwrap()).collect();
+    tell("client by MAC", per_call(100_000, |n| _ = black_box(site.client_by_mac(macs[n % 1000]).unwrap())));
+    tell(
+        "client by address",
+        per_call(100_000, |n| _ = black_box(site.client_by_address(addresses[n % 1000]).unwrap())),
     );
+    let uuids: Vec<[u8; 16]> = some.iter().map(|n| uuid(*n).to_be_bytes()).collect();
+    tell(
+        "client by UUID",
+        per_call(100_000, |n| _ = black_box(site.client_by_uuid(uuids[n % 1000]).unwrap())),
+    );
+    tell("client by name", per_call(100_000, |n| _ = black_box(site.client(&clients[n % 1000]).unwrap())));
+    tell(
+        "effective value",
+        per_call(100_000, |n| {
+            black_box(site.model().effective("client", clients[n % 1000].as_str(), "v7").unwrap());
+        }),
+    );
+    tell(
+        "edit of a client",
+        per_call(1000, |n| {
+            let edit = set(id("client", clients[n % 1000].as_str()), "v7", format!("other {n}"));
+            black_box(site.edit(&[edit]).unwrap());
+        }),
+    );
+    tell(
+        &format!("edit of a group of {MEMBERS}"),
+        per_call(200, |n| {
+            let edit = set(id("group", "g0"), "enabled", if n % 2 == 0 { "yes" } else { "no" }.to_owned());
+            black_box(site.edit(&[edit]).unwrap());
+        }),
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Sqlite(folder.path().join("site.db"));
+    let store = Store::open(&location).unwrap();
+    let defined: Vec<Edit> = definition_edits();
+    store.edit(&defined, &Author::default()).unwrap();
+    let all: Vec<_> = site.model().entities("group").chain(site.model().entities("client")).collect();
+    let started = Instant::now();
+    for entities in all.chunks(ENTITIES) {
+        let edits: Vec<Edit> = entities.iter().flat_map(|entity| from_nothing(entity)).collect();
+        store.edit(&edits, &Author::default()).unwrap();
+    }
+    tell("all into SQLite", started.elapsed());
+    tell(
+        "edit into SQLite",
+        per_call(50, |n| {
+            let edit = set(id("client", clients[n % 1000].as_str()), "v7", format!("other {n}"));
+            store.edit(&[edit], &Author::default()).unwrap();
+        }),
+    );
+    drop(store);
+    let started = Instant::now();
+    let site = Store::open(&location).unwrap().snapshot().unwrap();
+    tell("start from SQLite", started.elapsed());
+    assert_eq!(site.clients().len(), count);
+}
+
+fn tell(what: &str, took: Duration) {
+    println!("  {what:<28}{took:>13.2?}");
+}
+
+fn id(kind: &str, name: &str) -> EntityId {
+    EntityId::new(kind.parse().unwrap(), name.parse().unwrap())
+}
+
+fn set(entity: EntityId, variable: &str, value: String) -> Edit {
+    Edit::Set { entity, variable: variable.parse().unwrap(), values: Values::one(value), expect: None }
+}
+
+fn from_nothing(entity: &Entity) -> Vec<Edit> {
+    let sets = entity.variables().map(|(variable, values)| Edit::Set {
+        entity: entity.id().clone(),
+        variable: variable.clone(),
+        values: values.clone(),
+        expect: None,
+    });
+    std::iter::once(Edit::Create { entity: entity.id().clone() }).chain(sets).collect()
 }
 
 fn per_call(calls: u32, mut work: impl FnMut(usize)) -> Duration {
@@ -66,14 +130,17 @@ fn per_call(calls: u32, mut work: impl FnMut(usize)) -> Duration {
 }
 
 fn definitions() -> Model {
-    let edits: Vec<Edit> = (0..VARIABLES)
+    Model::default().apply(&definition_edits()).unwrap().0
+}
+
+fn definition_edits() -> Vec<Edit> {
+    (0..VARIABLES)
         .map(|n| Edit::Define {
             kind: "client".parse().unwrap(),
             variable: format!("v{n}").parse().unwrap(),
             definition: Some(Box::new(Definition { edit: Editing::Inputs, ..Definition::default() })),
         })
-        .collect();
-    Model::default().apply(&edits).unwrap().0
+        .collect()
 }
 
 fn name(n: usize) -> String {
@@ -85,11 +152,26 @@ fn mac(n: usize) -> String {
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
+fn address(n: usize) -> String {
+    format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255)
+}
+
+fn uuid(n: usize) -> u128 {
+    0x4c4c_4544_0042_3510_8052_0000_0000_0000 + u128::try_from(n).unwrap()
+}
+
+fn hyphenated(uuid: u128) -> String {
+    let digits = format!("{uuid:032x}");
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
 fn entity(n: usize, names: &[VariableName]) -> Entity {
     let id = EntityId::new("client".parse().unwrap(), name(n).parse().unwrap());
     let own = [
         ("mac".parse().unwrap(), Values::one(mac(n))),
-        ("address".parse().unwrap(), Values::one(format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255))),
+        ("address".parse().unwrap(), Values::one(address(n))),
+        ("uuid".parse().unwrap(), Values::one(hyphenated(uuid(n)))),
+        ("groups".parse().unwrap(), Values::one(format!("g{}", n / MEMBERS))),
     ];
     let others = names.iter().map(|name| (name.clone(), Values::one(format!("value {name} of {n}"))));
     Entity::with(id, own.into_iter().chain(others))

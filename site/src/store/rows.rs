@@ -273,6 +273,7 @@ pub(super) fn write_content<'a>(
 }
 
 /// Writes the whole of `model` in place of what is there.
+#[cfg(feature = "postgres")]
 pub(super) fn replace_content(sql: &mut dyn Sql, model: &Model) -> Result<(), StoreError> {
     for table in ["value", "entity", "definition", "concern", "revision"] {
         sql.execute(&format!("DELETE FROM {table}"), &[])?;
