@@ -59,6 +59,15 @@ impl FileVolume {
         Ok(Self { file, path: path.to_owned(), geometry, writable })
     }
 
+    /// The same, read by someone who reads ahead by himself: the kernel's own guesses are off. It would take the many
+    /// readers of one image for one that jumps about.
+    #[must_use]
+    pub fn without_read_ahead(self) -> Self {
+        // A hint: without it there is only more to read.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
+        self
+    }
+
     /// The same as a volume to be shared.
     #[must_use]
     pub fn shared(self) -> Arc<dyn Volume> {

@@ -1,12 +1,14 @@
 //! The cache itself: one for the process, whatever the number of images and clients.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::ahead::Ahead;
 use crate::chunk::{CHUNK_LEN, Chunk};
 use crate::queues::{Name, Queues};
 use crate::volume::Digest;
@@ -21,7 +23,6 @@ pub struct CacheUse {
 }
 
 /// Chunks of many images in RAM, within one bound of bytes.
-#[derive(Debug)]
 pub struct FlashCache {
     queues: Mutex<Queues>,
     /// Where a chunk of known content is, whichever image brought it.
@@ -30,6 +31,7 @@ pub struct FlashCache {
     zeros: Arc<Chunk>,
     fills: AtomicU64,
     tables: AtomicU64,
+    pub(crate) ahead: Ahead,
 }
 
 /// Dead entries of `by_digest` are swept when this many have come since the last sweep.
@@ -47,6 +49,7 @@ impl FlashCache {
             zeros: Arc::new(Chunk::new(Bytes::from(vec![0; CHUNK_LEN]), 0)),
             fills: AtomicU64::new(0),
             tables: AtomicU64::new(0),
+            ahead: Ahead::default(),
         })
     }
 
@@ -60,6 +63,11 @@ impl FlashCache {
     /// How many fills there have been: the cache's sense of time.
     pub(crate) fn clock(&self) -> u64 {
         self.fills.load(Relaxed)
+    }
+
+    /// Whether it is the common chunk of zeros.
+    pub(crate) fn is_zeros(&self, chunk: &Arc<Chunk>) -> bool {
+        Arc::ptr_eq(chunk, &self.zeros)
     }
 
     /// A number for a new image.
@@ -95,4 +103,10 @@ impl FlashCache {
 /// Whether all bytes are 0; compared in pieces that the compiler turns into wide loads.
 fn is_zero(data: &[u8]) -> bool {
     data.chunks(256).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+impl fmt::Debug for FlashCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlashCache").field("usage", &self.usage()).finish_non_exhaustive()
+    }
 }

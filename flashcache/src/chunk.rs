@@ -22,11 +22,13 @@ pub(crate) struct Chunk {
     read_up_to: AtomicU32,
     /// The number of the fill that brought it.
     born: u64,
+    /// How many chunks were read ahead from this one on; 0 for all but the first of them.
+    window: AtomicU8,
 }
 
 impl Chunk {
     pub(crate) fn new(data: Bytes, born: u64) -> Self {
-        Self { data, heat: AtomicU8::new(0), read_up_to: AtomicU32::new(0), born }
+        Self { data, heat: AtomicU8::new(0), read_up_to: AtomicU32::new(0), born, window: AtomicU8::new(0) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -35,6 +37,17 @@ impl Chunk {
 
     pub(crate) fn born(&self) -> u64 {
         self.born
+    }
+
+    /// It begins a window that was read ahead.
+    pub(crate) fn mark(&self, window: u8) {
+        self.window.store(window, Relaxed);
+    }
+
+    /// The window that it begins, told once.
+    pub(crate) fn take_mark(&self) -> Option<u8> {
+        // Nearly always there is none, and nothing is written.
+        (self.window.load(Relaxed) != 0).then(|| self.window.swap(0, Relaxed)).filter(|window| *window != 0)
     }
 
     /// The bytes from `start` to `end`, which must lie in the chunk, sharing its memory. Counts as a use, unless

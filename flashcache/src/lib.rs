@@ -4,9 +4,11 @@
 //! image seen through it. A hit takes no lock and copies nothing: it finds the chunk by two loads and hands out a
 //! slice of it. Everything dearer happens on a miss.
 
+mod ahead;
 mod cache;
 mod chunk;
 mod fills;
+mod pace;
 mod queues;
 mod striped;
 mod table;

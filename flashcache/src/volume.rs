@@ -1,15 +1,19 @@
 //! An image seen through the cache.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Instant;
 
 use block::{
     BlockCount, BlockError, BlockRange, ErrorKind, Extent, Geometry, Lba, SECTOR_SIZE, Segments, Volume,
 };
 use bytes::Bytes;
 
+use crate::ahead::{FIRST_WINDOW, Windowed, longer};
 use crate::cache::FlashCache;
 use crate::chunk::{CHUNK_LEN, Chunk};
 use crate::fills::{Fills, Turn};
+use crate::pace::Pace;
 use crate::queues::Name;
 use crate::striped::Striped;
 use crate::table::Table;
@@ -20,22 +24,27 @@ pub type Digest = [u8; 32];
 /// Blocks of a chunk.
 const CHUNK_BLOCKS: u64 = CHUNK_LEN as u64 / SECTOR_SIZE as u64;
 
-/// How far ahead of a sequential reader the source is told to read, in chunks: 1 MiB, what a disk reads in the
-/// time that it needs to begin.
-const READ_AHEAD: u64 = 16;
+/// A read that wants at least this much of a chunk wants the chunk.
+const MOST_OF_A_CHUNK: usize = CHUNK_LEN / 2;
 
 /// A reader is sequential if the chunk before came within this many fills. More than one reader may be at it.
 const RECENT_FILLS: u64 = 256;
 
 /// A read-only volume whose reads go through a [`FlashCache`]. What it holds must never change: chunks are not
 /// read again while they are in RAM.
-pub struct CachedVolume {
+pub struct CachedVolume(Arc<Image>);
+
+/// What the threads that read ahead know of it, too.
+struct Image {
     cache: Arc<FlashCache>,
     source: Arc<dyn Volume>,
     geometry: Geometry,
     number: u64,
     table: Table,
     fills: Fills,
+    pace: Pace,
+    /// Reads of the source that clients wait for.
+    reading: AtomicU32,
     digests: Option<Arc<[Digest]>>,
     hits: Striped,
     misses: Striped,
@@ -47,6 +56,13 @@ struct Part {
     index: u64,
     start: usize,
     end: usize,
+}
+
+impl Part {
+    fn range(self) -> BlockRange {
+        let base = self.index * CHUNK_LEN as u64;
+        BlockRange::from_bytes(base + self.start as u64, base + self.end as u64)
+    }
 }
 
 /// The parts of chunks that make up `range`, in order.
@@ -71,31 +87,35 @@ impl CachedVolume {
     pub fn new(cache: &Arc<FlashCache>, source: Arc<dyn Volume>, digests: Option<Arc<[Digest]>>) -> Self {
         let geometry = source.geometry();
         let chunks = geometry.byte_len().div_ceil(CHUNK_LEN as u64);
-        Self {
+        Self(Arc::new(Image {
             cache: Arc::clone(cache),
             source,
             geometry,
             number: cache.new_table(),
             table: Table::new(chunks),
             fills: Fills::default(),
+            pace: Pace::new(chunks),
+            reading: AtomicU32::new(0),
             digests: digests.filter(|all| all.len() as u64 == chunks),
             hits: Striped::default(),
             misses: Striped::default(),
-        }
+        }))
     }
 
     /// Chunks that were in RAM when asked for.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        self.hits.sum()
+        self.0.hits.sum()
     }
 
-    /// Chunks that had to be read.
+    /// Chunks, and parts of chunks, that had to be read.
     #[must_use]
     pub fn misses(&self) -> u64 {
-        self.misses.sum()
+        self.0.misses.sum()
     }
+}
 
+impl Image {
     fn digest(&self, index: u64) -> Option<&Digest> {
         self.digests.as_ref()?.get(usize::try_from(index).ok()?)
     }
@@ -132,16 +152,16 @@ impl CachedVolume {
     }
 
     /// The chunk, read if need be. Blocks.
-    fn chunk(&self, index: u64) -> Result<Arc<Chunk>, BlockError> {
+    fn chunk(self: &Arc<Self>, index: u64) -> Result<Arc<Chunk>, BlockError> {
         loop {
             if let Some(chunk) = self.resident(index) {
-                self.hits.add(1);
+                self.on_hit(index, &chunk);
                 return Ok(chunk);
             }
             match self.fills.begin(index) {
                 Turn::Wait(fill) => {
                     if let Some(chunk) = fill.wait() {
-                        self.hits.add(1);
+                        self.on_hit(index, &chunk);
                         return Ok(chunk);
                     }
                 }
@@ -158,51 +178,168 @@ impl CachedVolume {
         }
     }
 
-    fn fetch(&self, index: u64) -> Result<Arc<Chunk>, BlockError> {
+    fn on_hit(self: &Arc<Self>, index: u64, chunk: &Chunk) {
+        self.hits.add(1);
+        if let Some(window) = chunk.take_mark() {
+            self.read_ahead(index + u64::from(window), longer(window));
+        }
+    }
+
+    fn fetch(self: &Arc<Self>, index: u64) -> Result<Arc<Chunk>, BlockError> {
         let range = self.chunk_range(index)?;
-        self.read_ahead(index);
-        let mut data = Segments::new();
-        self.source.read(range, &mut data)?;
+        let sequential = self.is_sequential(index);
+        if sequential {
+            self.read_ahead(index + 1, FIRST_WINDOW);
+        }
+        let data = self.timed(!sequential, range)?;
         let chunk = self.admit(index, data.to_bytes());
         // It is in our RAM now; the kernel's copy would only take it twice. Only here: the kernel may wait.
         self.source.forget(range);
         Ok(chunk)
     }
 
-    /// Tells the source what comes next, if the chunk before was read a moment ago.
-    fn read_ahead(&self, index: u64) {
+    /// Reads from the source. How long that takes is remembered, if it had to find the place and nothing ran beside it.
+    fn timed(&self, finds_place: bool, range: BlockRange) -> Result<Segments, BlockError> {
+        let alone = self.reading.fetch_add(1, Relaxed) == 0;
+        let began = Instant::now();
+        let mut data = Segments::new();
+        let read = self.source.read(range, &mut data);
+        self.reading.fetch_sub(1, Relaxed);
+        if alone && finds_place && read.is_ok() {
+            self.pace.tell(began.elapsed());
+        }
+        read.map(|()| data)
+    }
+
+    /// Whether the chunk before was read a moment ago.
+    fn is_sequential(&self, index: u64) -> bool {
         let before = index.checked_sub(1).and_then(|before| self.table.get(before));
-        let sequential = before.is_some_and(|it| self.cache.clock().saturating_sub(it.born()) < RECENT_FILLS);
-        let next = (index + 1) * CHUNK_BLOCKS;
-        let left = self.geometry.blocks().get().saturating_sub(next);
-        if sequential && left > 0 {
-            let count = BlockCount::new(left.min(READ_AHEAD * CHUNK_BLOCKS));
-            if let Ok(range) = BlockRange::new(Lba::new(next), count) {
-                self.source.prefetch(range);
-            }
+        before.is_some_and(|it| self.cache.clock().saturating_sub(it.born()) < RECENT_FILLS)
+    }
+
+    /// Has a window read by other threads. Never waits.
+    fn read_ahead(self: &Arc<Self>, first: u64, count: u8) {
+        if self.chunks() > first {
+            let image: Arc<dyn Windowed> = Arc::clone(self) as Arc<dyn Windowed>;
+            self.cache.ahead.wish(Arc::downgrade(&image), first, count);
         }
     }
 
+    fn chunks(&self) -> u64 {
+        self.geometry.byte_len().div_ceil(CHUNK_LEN as u64)
+    }
+
+    /// Whether a read gets what it wants and no more: the chunk's first use, a small one, by nobody who reads on, of
+    /// a source that is quick to find another place.
+    fn is_for_part_only(&self, part: Part) -> bool {
+        part.end - part.start < MOST_OF_A_CHUNK
+            && !self.pace.is_slow()
+            && !self.is_sequential(part.index)
+            && self.pace.is_new(part.index)
+    }
+
+    /// A part was read by itself: the chunk's next use brings all of it.
+    fn on_part(&self, part: Part, data: Segments, out: &mut Segments) {
+        self.misses.add(1);
+        self.pace.touch(part.index);
+        data.into_iter().for_each(|piece| out.push(piece));
+    }
+
     /// The chunk, if that takes no waiting: it is in RAM, or the source has it at hand.
-    fn chunk_at_hand(&self, index: u64) -> Result<Option<Arc<Chunk>>, BlockError> {
+    fn chunk_at_hand(self: &Arc<Self>, index: u64) -> Result<Option<Arc<Chunk>>, BlockError> {
         if let Some(chunk) = self.resident(index) {
-            self.hits.add(1);
+            self.on_hit(index, &chunk);
             return Ok(Some(chunk));
         }
         let Turn::Lead(lead) = self.fills.begin(index) else { return Ok(None) };
-        let mut data = Segments::new();
-        if !self.source.try_read(self.chunk_range(index)?, &mut data)? {
-            return Ok(None);
-        }
-        let chunk = self.admit(index, data.to_bytes());
+        // It may have come between the look and the turn.
+        let chunk = match self.resident(index) {
+            Some(chunk) => chunk,
+            None => {
+                let mut data = Segments::new();
+                if !self.source.try_read(self.chunk_range(index)?, &mut data)? {
+                    return Ok(None);
+                }
+                self.admit(index, data.to_bytes())
+            }
+        };
         lead.done(&chunk);
         Ok(Some(chunk))
+    }
+
+    /// Appends a part of a chunk to `out` if that takes no waiting.
+    fn try_part(self: &Arc<Self>, part: Part, out: &mut Segments) -> Result<bool, BlockError> {
+        if self.resident(part.index).is_none() && self.is_for_part_only(part) {
+            let mut data = Segments::new();
+            // To try the whole chunk would make the kernel read it.
+            let done = self.source.try_read(part.range(), &mut data)?;
+            if done {
+                self.on_part(part, data, out);
+            }
+            return Ok(done);
+        }
+        let Some(chunk) = self.chunk_at_hand(part.index)? else { return Ok(false) };
+        push(&chunk, part, out)?;
+        Ok(true)
+    }
+
+    /// Appends a part of a chunk to `out`. Blocks.
+    fn read_part(self: &Arc<Self>, part: Part, out: &mut Segments) -> Result<(), BlockError> {
+        if self.resident(part.index).is_none() && self.is_for_part_only(part) {
+            let data = self.timed(true, part.range())?;
+            self.on_part(part, data, out);
+            return Ok(());
+        }
+        match self.chunk(part.index) {
+            Ok(chunk) => push(&chunk, part, out),
+            // One bad block must not cost the client the good ones beside it.
+            Err(e) if e.kind() == ErrorKind::ReadFailed => self.source.read(part.range(), out),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl Windowed for Image {
+    fn fill(&self, first: u64, count: u8) {
+        let end = self.chunks().min(first.saturating_add(count.into()));
+        let missing = (first..end).filter(|index| self.resident(*index).is_none());
+        let (mut from, mut to) = (None, first);
+        missing.for_each(|index| {
+            from.get_or_insert(index);
+            to = index + 1;
+        });
+        let Some(from) = from else { return };
+        let whole = BlockRange::from_bytes(
+            from * CHUNK_LEN as u64,
+            (to * CHUNK_LEN as u64).min(self.geometry.byte_len()),
+        );
+        // The kernel fetches all of it while we take the first.
+        self.source.prefetch(whole);
+        for index in from..to {
+            // Whoever wants it already has begun, or waits for us.
+            let Turn::Lead(lead) = self.fills.begin(index) else { continue };
+            if self.resident(index).is_some() {
+                continue;
+            }
+            let mut data = Segments::new();
+            let read = self.chunk_range(index).and_then(|range| self.source.read(range, &mut data));
+            // Whoever comes for it is told what is wrong with it.
+            if read.is_err() {
+                break;
+            }
+            let chunk = self.admit(index, data.to_bytes());
+            if index == from && !self.cache.is_zeros(&chunk) {
+                chunk.mark(u8::try_from(to - from).unwrap_or(count));
+            }
+            lead.done(&chunk);
+        }
+        self.source.forget(whole);
     }
 }
 
 impl Volume for CachedVolume {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.0.geometry
     }
 
     fn is_read_only(&self) -> bool {
@@ -210,35 +347,21 @@ impl Volume for CachedVolume {
     }
 
     fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
-        for part in parts(range) {
-            match self.chunk(part.index) {
-                Ok(chunk) => push(&chunk, part, out)?,
-                // One bad block must not cost the client the good ones beside it.
-                Err(e) if e.kind() == ErrorKind::ReadFailed => {
-                    let base = part.index * CHUNK_LEN as u64;
-                    let wanted = BlockRange::from_bytes(base + part.start as u64, base + part.end as u64);
-                    self.source.read(wanted, out)?;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        parts(range).try_for_each(|part| self.0.read_part(part, out))
     }
 
     fn try_read(&self, range: BlockRange, out: &mut Segments) -> Result<bool, BlockError> {
+        let image = &self.0;
         let first = range.byte_start() / CHUNK_LEN as u64;
         if range.byte_start() + range.byte_len() <= (first + 1) * CHUNK_LEN as u64 {
             // The usual read lies in one chunk.
-            let Some(chunk) = self.chunk_at_hand(first)? else { return Ok(false) };
-            for part in parts(range) {
-                push(&chunk, part, out)?;
-            }
-            return Ok(true);
+            return parts(range).next().map_or(Ok(true), |part| image.try_part(part, out));
         }
         let mut found = Segments::new();
         for part in parts(range) {
-            let Some(chunk) = self.chunk_at_hand(part.index)? else { return Ok(false) };
-            push(&chunk, part, &mut found)?;
+            if !image.try_part(part, &mut found)? {
+                return Ok(false);
+            }
         }
         found.into_iter().for_each(|piece| out.push(piece));
         Ok(true)
@@ -257,11 +380,11 @@ impl Volume for CachedVolume {
     }
 
     fn provisioning(&self, range: BlockRange) -> Result<Extent, BlockError> {
-        self.source.provisioning(range)
+        self.0.source.provisioning(range)
     }
 
     fn prefetch(&self, range: BlockRange) {
-        self.source.prefetch(range);
+        self.0.source.prefetch(range);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use block::{BlockCount, BlockError, BlockRange, Bytes as Limit, ErrorKind, Geometry, Lba, Segments, Volume};
 use bytes::Bytes;
@@ -101,7 +101,12 @@ proptest! {
             let expected = &bytes[wanted.byte_start() as usize..][..wanted.byte_len() as usize];
             if trying {
                 let mut out = Segments::from(Bytes::from_static(b"before"));
-                let done = volume.try_read(wanted, &mut out).unwrap();
+                let mut done = volume.try_read(wanted, &mut out).unwrap();
+                // What is at hand may just be being read ahead, and is there in a moment.
+                let until = Instant::now() + Duration::from_secs(60);
+                while at_hand && !done && Instant::now() < until {
+                    done = volume.try_read(wanted, &mut out).unwrap();
+                }
                 let all = out.to_bytes();
                 prop_assert_eq!(&all[..6], b"before");
                 prop_assert_eq!(&all[6..], if done { expected } else { &[] });
@@ -122,7 +127,7 @@ fn a_hit_shares_the_memory_of_the_cache() {
         assert!(volume.try_read(wanted, &mut out).unwrap());
         out.pieces()[0].as_ptr() as usize
     };
-    read(&volume, range(0, 1));
+    read(&volume, range(0, 64));
     assert_eq!(pointer(range(0, 8)) + 512, pointer(range(1, 1)));
     assert_eq!((volume.misses(), volume.hits()), (1, 2));
 }
@@ -135,7 +140,8 @@ fn many_who_want_one_chunk_read_it_once() {
         for block in 0..16 {
             let (volume, bytes) = (&volume, &source.bytes);
             scope.spawn(move || {
-                assert_eq!(read(volume, range(block, 1)), bytes[block as usize * 512..][..512]);
+                let wanted = range(block, 64);
+                assert_eq!(read(volume, wanted), bytes[block as usize * 512..][..64 * 512]);
             });
         }
     });
@@ -148,10 +154,10 @@ fn an_error_is_told_to_those_who_asked_and_forgotten() {
     let source = Arc::new(Source { bad: Some(CHUNK_LEN as u64 + 5), ..Source::new(LEN, 1) });
     let volume = CachedVolume::new(&cache(4), Arc::clone(&source) as Arc<dyn Volume>, None);
     for _ in 0..2 {
-        let failed = volume.read(range(128, 1), &mut Segments::new()).unwrap_err();
+        let failed = volume.read(range(128, 64), &mut Segments::new()).unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::ReadFailed);
     }
-    assert_eq!(source.reads.load(SeqCst), 4, "each time the chunk, then the block alone");
+    assert_eq!(source.reads.load(SeqCst), 4, "each time the chunk, then the part alone");
     assert_eq!(read(&volume, range(129, 7)), source.bytes[129 * 512..136 * 512], "its neighbours are good");
     assert_eq!(read(&volume, range(0, 128)), source.bytes[..CHUNK_LEN]);
     assert_eq!(read(&volume, range(256, 128)), source.bytes[2 * CHUNK_LEN..3 * CHUNK_LEN]);
@@ -199,4 +205,101 @@ fn one_client_that_scans_does_not_ruin_it_for_the_others() {
         }
     }
     assert_eq!(mine.misses() - before, 0, "the working set was pushed out");
+}
+
+/// Waits for what other threads do.
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_on_finds_what_comes_next() {
+    let source = Arc::new(Source::new(200 * CHUNK_LEN, 1));
+    let cache = cache(400);
+    let volume = CachedVolume::new(&cache, Arc::clone(&source) as Arc<dyn Volume>, None);
+    let chunk = |index: u64| range(index * 128, 128);
+    read(&volume, chunk(0));
+    read(&volume, chunk(1));
+    // The whole image comes before it is asked for, if the reader leaves time for that.
+    for index in 2..200 {
+        eventually("chunk was not read ahead", || cache.usage().used > index * CHUNK_LEN as u64);
+        let expected = &source.bytes[index as usize * CHUNK_LEN..][..CHUNK_LEN];
+        assert_eq!(read(&volume, chunk(index)), expected);
+    }
+    assert_eq!(source.reads.load(SeqCst), 200, "each chunk once");
+    assert!(volume.hits() > 100, "of 198; the rest was on its way");
+}
+
+#[test]
+fn readers_side_by_side_read_each_chunk_once() {
+    let source = Arc::new(Source::new(400 * CHUNK_LEN, 1));
+    let volume = CachedVolume::new(&cache(1000), Arc::clone(&source) as Arc<dyn Volume>, None);
+    std::thread::scope(|scope| {
+        for reader in 0..8_u64 {
+            let (volume, bytes) = (&volume, &source.bytes);
+            scope.spawn(move || {
+                for index in reader * 50..(reader + 1) * 50 {
+                    let expected = &bytes[index as usize * CHUNK_LEN..][..CHUNK_LEN];
+                    assert_eq!(read(volume, range(index * 128, 128)), expected);
+                }
+            });
+        }
+    });
+    eventually("more or fewer", || source.reads.load(SeqCst) == 400);
+}
+
+#[test]
+fn a_source_that_fails_fails_the_reader_and_not_the_threads_that_read_ahead() {
+    let source = Arc::new(Source { bad: Some(20 * CHUNK_LEN as u64), ..Source::new(64 * CHUNK_LEN, 1) });
+    let volume = CachedVolume::new(&cache(100), Arc::clone(&source) as Arc<dyn Volume>, None);
+    for index in 0..64_u64 {
+        let got = volume.read(range(index * 128, 128), &mut Segments::new());
+        assert_eq!(got.is_err(), index == 20, "{index}");
+    }
+}
+
+/// On a source that is quick to find a place, the first small read of a chunk costs no more than it wants.
+#[test]
+fn a_first_small_read_brings_what_it_wants_and_the_second_the_chunk() {
+    for at_hand in [false, true] {
+        let source = Arc::new(Source { at_hand, ..Source::new(LEN, 1) });
+        let cache = cache(20);
+        let volume = CachedVolume::new(&cache, Arc::clone(&source) as Arc<dyn Volume>, None);
+        let get = |wanted: BlockRange| {
+            let mut out = Segments::new();
+            if !volume.try_read(wanted, &mut out).unwrap() {
+                volume.read(wanted, &mut out).unwrap();
+            }
+            let expected = &source.bytes[wanted.byte_start() as usize..][..wanted.byte_len() as usize];
+            assert_eq!(out.to_bytes(), expected);
+        };
+        let used = || cache.usage().used / CHUNK_LEN as u64;
+        let before = 0;
+        get(range(0, 8));
+        get(range(2 * 128 + 16, 8));
+        assert_eq!(used(), before, "parts only");
+        get(range(64, 8));
+        assert_eq!(used(), before + 1, "asked for again");
+        get(range(32, 8));
+        assert_eq!(used(), before + 1, "it is there");
+        get(range(5 * 128, 64));
+        assert_eq!(used(), before + 2, "half a chunk and more is the chunk");
+    }
+}
+
+#[test]
+fn a_source_that_is_slow_to_find_a_place_gives_whole_chunks() {
+    let source = Arc::new(Source { delay: Duration::from_millis(5), ..Source::new(LEN, 1) });
+    let cache = cache(20);
+    let volume = CachedVolume::new(&cache, Arc::clone(&source) as Arc<dyn Volume>, None);
+    // What kind of source it is, the first read tells.
+    read(&volume, range(8 * 128 + 8, 8));
+    for (read_so_far, index) in [0, 2, 4, 6].into_iter().enumerate() {
+        assert_eq!(cache.usage().used, (read_so_far * CHUNK_LEN) as u64);
+        read(&volume, range(index * 128 + 8, 8));
+    }
 }
