@@ -339,6 +339,10 @@ async fn watch(state: &State, stop: CancellationToken) -> Result<(), AppError> {
 
 /// Where the site's database is.
 pub(crate) fn location(config: &Config) -> Location {
+    #[cfg(feature = "postgres")]
+    if let Some(url) = &config.site {
+        return Location::Postgres { url: url.reveal().to_owned(), copy: config.copy() };
+    }
     Location::Sqlite(config.database())
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::location::masked;
 use super::wire::EXAMPLES;
 
 /// A configuration that can't be run.
@@ -42,10 +43,10 @@ impl ConfigError {
             path: path.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before.get(start..).unwrap_or_default().chars().count() + 1,
-            text: of_line.to_owned(),
-            width: value.chars().count().max(1),
+            text: masked(of_line),
+            width: masked(value).chars().count().max(1),
         };
-        Self { place, what: what.into(), remedy: remedy.into() }
+        Self { place, what: masked(&what.into()), remedy: remedy.into() }
     }
 
     /// What the TOML reader found wrong: syntax, an unknown key, or a value of the wrong type.

@@ -14,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::wire::{Names, Wire};
 use super::{
-    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, Dhcp, EngineKind, Flags, ServedInterface, amounts,
+    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, DatabaseUrl, Dhcp, EngineKind, Flags, ServedInterface,
+    amounts,
 };
 use crate::machine::Machine;
 
@@ -171,6 +172,7 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
                 None => DEFAULT_OVERLAY,
             }),
             overlay_directory: source.absolute(wire.overlay.directory.as_ref(), || data.join("overlays"))?,
+            site: site(source)?,
             data,
         })
     }
@@ -294,6 +296,23 @@ fn server(source: &Source, machine: &Machine) -> Result<String, ConfigError> {
     }
     let what = format!("this machine's host name {:?} can't stand in a target name", machine.host_name);
     Err(ConfigError::elsewhere("server", what, format!("set a name in the file: {rule}")))
+}
+
+fn site(source: &Source) -> Result<Option<DatabaseUrl>, ConfigError> {
+    let Some(url) = &source.wire.site else { return Ok(None) };
+    if cfg!(not(feature = "postgres")) {
+        let what = "this bootd was built without PostgreSQL";
+        return Err(source.wrong(
+            url,
+            what,
+            "build it with the feature \"postgres\", or leave the line away",
+        ));
+    }
+    url.get_ref().parse().map(Some).map_err(|what: String| {
+        let remedy = "write, for example: site = \"postgres://bootd:PASSWORD@db.example.org/bootd\", or leave it away to \
+                      keep the site in a file of the data directory";
+        source.wrong(url, what, remedy)
+    })
 }
 
 fn domain(source: &Source) -> Result<String, ConfigError> {

@@ -15,6 +15,7 @@ mod amounts;
 mod error;
 mod link;
 mod load;
+mod location;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -22,6 +23,7 @@ mod wire;
 pub(crate) use amounts::{show_size, size};
 pub(crate) use error::ConfigError;
 pub(crate) use link::ServedInterface;
+pub(crate) use location::DatabaseUrl;
 
 /// The file that is read when no other is named, if it exists.
 pub(crate) const DEFAULT_FILE: &str = "/etc/bootd/bootd.toml";
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) interfaces: Vec<ServedInterface>,
     /// Where everything is kept that outlives the process.
     pub(crate) data: PathBuf,
+    /// The server that the site's database is on; `None`: it is a file of ours.
+    pub(crate) site: Option<DatabaseUrl>,
     /// This server's name: one DNS label.
     pub(crate) server: String,
     /// The site's domain, that clients are told of.
@@ -121,9 +125,15 @@ impl Config {
         self.data.join("images")
     }
 
-    /// The site's database.
+    /// The site's database, where it is a file of ours.
     pub(crate) fn database(&self) -> PathBuf {
         self.data.join("site.db")
+    }
+
+    /// The local copy of a site's database on a server, for when that is down.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    pub(crate) fn copy(&self) -> PathBuf {
+        self.data.join("site.copy")
     }
 
     /// The journal of leases.

@@ -42,6 +42,14 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         ("[dhcp\n", "1:6", "unclosed", "TOML"),
         ("\n\ndata = \"data\"", "3:8", "not an absolute path", "\"/\""),
         ("server = \"App Server\"", "1:10", "no server name", "server = \"appserver1\""),
+        (
+            "site = \"mysql://u:p@db/x\"",
+            "1:8",
+            "mysql://u:***@db/x",
+            "postgres://bootd:PASSWORD@db.example.org/bootd",
+        ),
+        ("site = \"postgres://u:p@db\"", "1:8", "no database", "leave it away"),
+        ("site = 1", "1:8", "expected a string", "site = \"postgres://"),
         ("domain = \"Lab_1\"", "1:10", "no domain", "domain = \"lab.example.org\""),
         (
             "domain = \"a-very-long-name-of-a-department.and-another-of-a-university.example\"",

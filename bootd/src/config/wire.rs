@@ -14,6 +14,7 @@ use toml::Spanned;
 pub(super) struct Wire {
     pub(super) interface: Option<Spanned<Names>>,
     pub(super) data: Option<Spanned<PathBuf>>,
+    pub(super) site: Option<Spanned<String>>,
     pub(super) server: Option<Spanned<String>>,
     pub(super) domain: Option<Spanned<String>>,
     pub(super) iqn_date: Option<Spanned<String>>,
@@ -103,6 +104,7 @@ impl<'de> Deserialize<'de> for Names {
 pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("interface", "interface = \"eth1\""),
     ("data", "data = \"/var/lib/bootd\""),
+    ("site", "site = \"postgres://bootd:PASSWORD@db.example.org/bootd\""),
     ("server", "server = \"appserver1\""),
     ("domain", "domain = \"lab.example.org\""),
     ("iqn_date", "iqn_date = \"2026-01\""),
