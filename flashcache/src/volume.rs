@@ -347,7 +347,13 @@ impl Volume for CachedVolume {
     }
 
     fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
-        parts(range).try_for_each(|part| self.0.read_part(part, out))
+        let image = &self.0;
+        let mut missing = parts(range).filter(|part| image.table.get(part.index).is_none());
+        if missing.next().is_some() && missing.next().is_some() {
+            // One request to the disk instead of one for each chunk.
+            image.source.prefetch(range);
+        }
+        parts(range).try_for_each(|part| image.read_part(part, out))
     }
 
     fn try_read(&self, range: BlockRange, out: &mut Segments) -> Result<bool, BlockError> {
