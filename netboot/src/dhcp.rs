@@ -323,18 +323,8 @@ impl Exchange<'_> {
         if self.asker.method == Method::Http && self.asker.stage == Stage::Firmware {
             writer.push(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
         }
-        if options.asks_for(OptionCode::TFTPServerName) {
-            writer.push(DhcpOption::TFTPServerName(self.iface.address.to_string().into_bytes()));
-        }
-        if options.asks_for(OptionCode::BootfileName) {
-            writer.push(DhcpOption::BootfileName(file.as_bytes().to_vec()));
-        }
-        // RFC 4578 §2.3 wants it back. Some ROMs send it empty (danderson/pixiecore#21): nothing to give back then.
-        if let Some(uuid) = options.get(OptionCode::ClientMachineIdentifier)
-            && uuid.len() == 17
-        {
-            writer.push(DhcpOption::ClientMachineIdentifier(uuid.to_vec()));
-        }
+        writer.push_file(self.packet, self.iface.address, file);
+        writer.push_uuid(self.packet);
         if self.asker.stage == Stage::Ipxe || options.raw(IPXE_ENCAPSULATED).is_some() {
             writer.push_raw(IPXE_ENCAPSULATED, &NO_PXEDHCP);
         }

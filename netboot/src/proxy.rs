@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
+use dhcproto::v4::{DhcpOption, MessageType};
 use serde::{Deserialize, Serialize};
 use site::Site;
 
@@ -171,7 +171,6 @@ impl Proxy<'_> {
     }
 
     fn write(&self, header: &Header, file: &str) -> Vec<u8> {
-        let options = &self.packet.options;
         let mut writer = Writer::new(self.packet, header, self.iface.address);
         match self.asker.method {
             Method::Http if self.asker.stage == Stage::Firmware => {
@@ -184,18 +183,9 @@ impl Proxy<'_> {
             }
         }
         if !header.file.is_empty() {
-            if options.asks_for(OptionCode::TFTPServerName) {
-                writer.push(DhcpOption::TFTPServerName(self.iface.address.to_string().into_bytes()));
-            }
-            if options.asks_for(OptionCode::BootfileName) {
-                writer.push(DhcpOption::BootfileName(file.as_bytes().to_vec()));
-            }
+            writer.push_file(self.packet, self.iface.address, file);
         }
-        if let Some(uuid) = options.get(OptionCode::ClientMachineIdentifier)
-            && uuid.len() == 17
-        {
-            writer.push(DhcpOption::ClientMachineIdentifier(uuid.to_vec()));
-        }
+        writer.push_uuid(self.packet);
         if let Some(vendor) = self.vendor_options(header.kind) {
             writer.push_raw(VENDOR_ENCAPSULATED, &vendor);
         }

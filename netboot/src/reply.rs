@@ -139,6 +139,26 @@ impl Writer {
         self.push(DhcpOption::Unknown(UnknownOption::new(code.into(), value.to_vec())))
     }
 
+    /// Options 66 and 67, for who asks for them: what to fetch, and where.
+    pub(crate) fn push_file(&mut self, packet: &Packet, server: Ipv4Addr, file: &str) {
+        if packet.options.asks_for(OptionCode::TFTPServerName) {
+            self.push(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
+        }
+        if packet.options.asks_for(OptionCode::BootfileName) {
+            self.push(DhcpOption::BootfileName(file.as_bytes().to_vec()));
+        }
+    }
+
+    /// Option 97, which RFC 4578 §2.3 wants back. Some ROMs send it empty (danderson/pixiecore#21): nothing to give back
+    /// then.
+    pub(crate) fn push_uuid(&mut self, packet: &Packet) {
+        if let Some(uuid) = packet.options.get(OptionCode::ClientMachineIdentifier)
+            && uuid.len() == 17
+        {
+            self.push(DhcpOption::ClientMachineIdentifier(uuid.to_vec()));
+        }
+    }
+
     /// The finished answer: the relay's option last, as RFC 3046 §2.1 has it, the end mark, and zeros.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         if let Some(value) = self.relay_information.take() {
