@@ -122,9 +122,11 @@ impl Ledger {
         self.functions.insert(itt, doomed);
     }
 
-    /// Whether a task management function has not been answered.
-    pub(super) fn waits_for_functions(&self) -> bool {
-        !self.is_blurred && !self.functions.is_empty()
+    /// A request beside the commands that has not been answered: a function, a ping, a text.
+    pub(super) fn unanswered_request(&self) -> Option<u32> {
+        let is_open = |sent: &Sent| sent.command.is_none() && sent.answers < sent.times;
+        let open = self.sent.iter().find(|(_, sent)| is_open(sent)).map(|(itt, _)| *itt);
+        open.filter(|_| !self.is_blurred)
     }
 
     pub(super) fn command(&self, itt: u32) -> Option<&Command> {

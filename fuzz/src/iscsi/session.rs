@@ -239,7 +239,8 @@ impl World {
             self.run_dry();
             let Some(peer) = self.peers.get_mut(at).filter(|peer| is_whole(peer)) else { continue };
             assert_eq!(peer.ledger.requested(), 0, "a command outlives its abortion");
-            assert!(!peer.ledger.waits_for_functions(), "a function that nobody answers");
+            let open = peer.ledger.unanswered_request();
+            assert_eq!(open, None, "a request that nobody answers");
             let ping = peer.tag();
             peer.ledger.note(ping, None);
             let before = peer.window;
@@ -274,15 +275,16 @@ fn request(
     now: Duration,
 ) -> Result<Option<u32>> {
     let itt = peer.tag();
-    peer.ledger.note(itt, None);
-    if input.arbitrary()? {
+    let number = if input.arbitrary()? {
         pdu.bhs[0] |= 0x40;
-        peer.send(&pdu.with(16, itt).with(24, peer.cmd_sn), now);
+        peer.cmd_sn
     } else if let Some(number) = number(peer) {
-        peer.send(&pdu.with(16, itt).with(24, number), now);
+        number
     } else {
         return Ok(None);
-    }
+    };
+    peer.ledger.note(itt, None);
+    peer.send(&pdu.with(16, itt).with(24, number), now);
     Ok(Some(itt))
 }
 
