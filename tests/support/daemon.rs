@@ -121,6 +121,16 @@ impl Daemon {
         self.json(&["status"])
     }
 
+    /// Whether the site's database answers.
+    ///
+    /// # Errors
+    /// When the daemon does not.
+    pub fn is_online(&self) -> Result<bool> {
+        let status = self.status()?;
+        let state = status.pointer("/server/store/state").and_then(Value::as_str);
+        Ok(state.context(format!("no state of the database: {status}"))? == "online")
+    }
+
     /// One of its counters.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::{Context, Failure, Result, ensure};
+use crate::{Context, Failure, Result, ensure, postgres};
 
 /// What a tool did.
 #[derive(Debug)]
@@ -114,13 +114,16 @@ pub fn check_machine() -> Result {
         nix::unistd::Uid::effective().is_root(),
         "this needs root, for network namespaces: run it as root (sudo make test)"
     );
-    let missing: Vec<_> = NEEDED
+    let mut missing: Vec<_> = NEEDED
         .iter()
         .filter(|(name, _)| match name.strip_prefix('/') {
             Some(_) => fs::metadata(name).is_err(),
             None => find_program(name).is_none(),
         })
         .collect();
+    if postgres::programs().is_none() {
+        missing.push(&("PostgreSQL's server", "postgresql"));
+    }
     let names: Vec<_> = missing.iter().map(|(name, package)| format!("{name} ({package})")).collect();
     ensure!(missing.is_empty(), "this machine lacks {}; \"make deps\" installs it", names.join(", "));
     Ok(())

@@ -1,5 +1,6 @@
 //! bootd and the tools that everyone has, on a network of their own: no machine is emulated, so these take seconds.
 
+mod database;
 mod dhcp;
 mod disks;
 mod files;
@@ -28,12 +29,16 @@ impl Site {
 
     fn with(options: &DaemonOptions) -> Result<Option<Self>> {
         let Some(lab) = Lab::for_test()? else { return Ok(None) };
+        Self::in_lab(lab, options).map(Some)
+    }
+
+    fn in_lab(lab: Lab, options: &DaemonOptions) -> Result<Self> {
         let image = lab.dir().join("pattern.raw");
         // Each block of 8 bytes is its own number.
         let pattern: Vec<u8> = (0..IMAGE_SIZE as u64 / 8).flat_map(u64::to_le_bytes).collect();
         fs::write(&image, pattern)?;
         let daemon = Daemon::start_with(&lab, options)?;
         daemon.add_image(IMAGE, &image)?;
-        Ok(Some(Self { daemon, image, lab }))
+        Ok(Self { daemon, image, lab })
     }
 }
