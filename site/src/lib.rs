@@ -3,6 +3,7 @@
 mod checks;
 pub mod entity;
 pub mod exchange;
+mod lookup;
 mod model;
 mod names;
 mod snapshot;

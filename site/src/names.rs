@@ -130,6 +130,19 @@ impl MacAddr {
     pub fn hyphenated(self) -> String {
         self.to_string().replace(':', "-")
     }
+
+    /// As [`Display`](fmt::Display) writes it, in ASCII and without a place on the heap: whoever sends a packet makes
+    /// us look its card up.
+    pub(crate) fn text(self) -> [u8; 17] {
+        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        let mut text = [b':'; 17];
+        for (pair, octet) in text.chunks_mut(3).zip(self.0) {
+            if let [high, low, ..] = pair {
+                (*high, *low) = (digit(octet >> 4), digit(octet & 15));
+            }
+        }
+        text
+    }
 }
 
 impl FromStr for MacAddr {
@@ -192,9 +205,13 @@ impl From<MacAddr> for String {
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        f.write_str(ascii(&self.text()))
     }
+}
+
+/// Text that was written in ASCII.
+pub(crate) fn ascii(text: &[u8]) -> &str {
+    std::str::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -231,6 +248,8 @@ mod tests {
         ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
+        assert_eq!(mac.to_string(), "52:54:00:77:00:ab");
         assert_eq!(mac.hyphenated(), "52-54-00-77-00-ab");
+        assert_eq!(MacAddr::new([0x0a, 0x9f, 0xf0, 0, 0x19, 0xff]).to_string(), "0a:9f:f0:00:19:ff");
     }
 }

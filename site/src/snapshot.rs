@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::entity::{
     CLIENT_TYPE, Definition, Definitions, Edit, EditError, Effect, Entity, EntityId, EntityName, GROUP_TYPE,
     GROUPS, IMAGE_TYPE, Inactive, Model, SITE_DEFAULTS, SITE_TYPE, Values, client_edits, image_edits,
 };
+use crate::lookup::Lookup;
+use crate::names::ascii;
 use crate::{Client, ClientName, Image, ImageName, MacAddr};
 
 /// The variables that a typed view is made of and that may be inherited. Others concern it only if it can't do
@@ -24,14 +26,14 @@ const VIEWED: &[&str] = &["image", "menu", "boot_program", "overlay_limit", "ena
 #[derive(Debug, Clone, Default)]
 pub struct Site {
     model: Model,
-    clients: HashTrieMapSync<ClientName, Arc<Client>>,
-    images: HashTrieMapSync<ImageName, Arc<Image>>,
-    by_mac: HashTrieMapSync<MacAddr, Arc<Client>>,
-    by_address: HashTrieMapSync<Ipv4Addr, Arc<Client>>,
-    by_uuid: HashTrieMapSync<[u8; 16], Arc<Client>>,
+    clients: Lookup<ClientName, Arc<Client>>,
+    images: Lookup<ImageName, Arc<Image>>,
+    by_mac: Lookup<MacAddr, Arc<Client>>,
+    by_address: Lookup<Ipv4Addr, Arc<Client>>,
+    by_uuid: Lookup<[u8; 16], Arc<Client>>,
     inactive: RedBlackTreeMapSync<EntityId, Arc<Inactive>>,
     /// Who names which group.
-    members: HashTrieMapSync<EntityName, RedBlackTreeSetSync<EntityId>>,
+    members: Lookup<EntityName, RedBlackTreeSetSync<EntityId>>,
 }
 
 impl Site {
@@ -155,7 +157,8 @@ impl Site {
     /// Why the client with that network card is not served; `None`: it is, or there is none.
     #[must_use]
     pub fn inactive_client_by_mac(&self, mac: MacAddr) -> Option<&Inactive> {
-        self.inactive_entity(self.model.holder(CLIENT_TYPE, "mac", &mac.to_string())?.id())
+        let text = mac.text();
+        self.inactive_entity(self.model.holder(CLIENT_TYPE, "mac", ascii(&text))?.id())
     }
 
     /// Those that name a group as theirs, by type and name.

@@ -222,10 +222,10 @@ impl Draft {
         let definition = definition.ok_or_else(|| EditError::unknown_type(&self.model, &id.kind))?;
         check::name(definition, id)?;
         let shelf = self.model.shelves.entry(id.kind.clone()).or_default();
-        if shelf.entities.contains_key(&id.name) {
+        if shelf.get(id.name.as_str()).is_some() {
             return Err(EditError::Exists { entity: id.clone() });
         }
-        shelf.entities.insert_mut(id.name.clone(), Arc::new(Entity::new(id.clone())));
+        shelf.put(Entity::new(id.clone()));
         self.effects.push(Effect::Created { entity: id.clone() });
         self.touched.insert(id.clone());
         Ok(())
@@ -237,7 +237,7 @@ impl Draft {
             self.put(id, variable, Values::default())?;
         }
         if let Some(shelf) = self.model.shelves.get_mut(&id.kind) {
-            shelf.entities.remove_mut(&id.name);
+            shelf.remove(&id.name);
         }
         self.effects.push(Effect::Removed { entity: id.clone() });
         self.touched.remove(id);
@@ -274,7 +274,7 @@ impl Draft {
         let definition = self.model.definitions.definition(id.kind.as_str(), variable.as_str());
         let is_unique = definition.is_some_and(|definition| definition.unique);
         let shelf = self.model.shelves.entry(id.kind.clone()).or_default();
-        shelf.entities.insert_mut(id.name.clone(), Arc::new(entity));
+        shelf.put(entity);
         if is_unique {
             let mut holders = shelf.holders.get(variable).cloned().unwrap_or_default();
             for value in old.iter() {

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
+use rpds::RedBlackTreeMapSync;
 
 use super::definition::Definitions;
 use super::names::{EntityId, EntityName, TypeName, VariableName};
 use super::record::Entity;
 use super::search::{Expression, Subjects};
 use super::values::Values;
+use crate::lookup::Lookup;
 
 /// Everything known of the site at one revision. Never changed: [`apply`](Self::apply) makes another.
 #[derive(Debug, Clone)]
@@ -25,12 +26,35 @@ pub struct Model {
 /// All entities of one type.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shelf {
-    pub(super) entities: RedBlackTreeMapSync<EntityName, Arc<Entity>>,
+    by_name: Lookup<EntityName, Arc<Entity>>,
+    /// The same, for going through them in their order: finding one there takes a step for each time that their
+    /// number is halved.
+    in_order: RedBlackTreeMapSync<EntityName, Arc<Entity>>,
     /// For each unique variable who has which value.
-    pub(super) holders: HashTrieMapSync<VariableName, HashTrieMapSync<Box<str>, EntityName>>,
+    pub(super) holders: Lookup<VariableName, Lookup<Box<str>, EntityName>>,
 }
 
 impl Shelf {
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<Entity>> {
+        self.by_name.get(name)
+    }
+
+    /// Puts an entity there, in the place of the one of its name.
+    pub(super) fn put(&mut self, entity: Entity) {
+        let (name, entity) = (entity.id().name.clone(), Arc::new(entity));
+        self.by_name.insert_mut(name.clone(), Arc::clone(&entity));
+        self.in_order.insert_mut(name, entity);
+    }
+
+    pub(super) fn remove(&mut self, name: &EntityName) {
+        self.by_name.remove_mut(name);
+        self.in_order.remove_mut(name);
+    }
+
+    pub(super) fn entities(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.in_order.values()
+    }
+
     /// Makes the look-up of unique values anew.
     pub(super) fn collect_holders(&mut self, kind: &TypeName, definitions: &Definitions) {
         let definition = definitions.get(kind.as_str());
@@ -38,8 +62,8 @@ impl Shelf {
         let unique = unique.filter(|(_, definition)| definition.unique).map(|(variable, _)| variable);
         self.holders = unique
             .map(|variable| {
-                let mut holders = HashTrieMapSync::new_sync();
-                for (name, entity) in &self.entities {
+                let mut holders = Lookup::default();
+                for (name, entity) in &self.in_order {
                     for value in entity.get(variable.as_str()).into_iter().flat_map(Values::iter) {
                         holders.insert_mut(value.into(), name.clone());
                     }
@@ -72,9 +96,7 @@ impl Model {
     ) -> Self {
         let mut model = Self::new(revision, definitions);
         for entity in entities {
-            let id = entity.id().clone();
-            let shelf = model.shelves.entry(id.kind).or_default();
-            shelf.entities.insert_mut(id.name, Arc::new(entity));
+            model.shelves.entry(entity.id().kind.clone()).or_default().put(entity);
         }
         for (kind, shelf) in &mut model.shelves {
             shelf.collect_holders(kind, &model.definitions);
@@ -97,23 +119,23 @@ impl Model {
     /// The entity of that type and name.
     #[must_use]
     pub fn get(&self, kind: &str, name: &str) -> Option<&Arc<Entity>> {
-        self.shelves.get(kind)?.entities.get(name)
+        self.shelves.get(kind)?.get(name)
     }
 
     /// All entities of a type, by name.
     pub fn entities(&self, kind: &str) -> impl Iterator<Item = &Arc<Entity>> {
-        self.shelves.get(kind).into_iter().flat_map(|shelf| shelf.entities.values())
+        self.shelves.get(kind).into_iter().flat_map(Shelf::entities)
     }
 
     /// All entities, by type and name.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Entity>> {
-        self.shelves.values().flat_map(|shelf| shelf.entities.values())
+        self.shelves.values().flat_map(Shelf::entities)
     }
 
     /// How many entities there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shelves.values().map(|shelf| shelf.entities.size()).sum()
+        self.shelves.values().map(|shelf| shelf.in_order.size()).sum()
     }
 
     /// Whether there are none.
@@ -126,7 +148,7 @@ impl Model {
     #[must_use]
     pub fn holder(&self, kind: &str, variable: &str, value: &str) -> Option<&Arc<Entity>> {
         let shelf = self.shelves.get(kind)?;
-        shelf.entities.get(shelf.holders.get(variable)?.get(value)?)
+        shelf.get(shelf.holders.get(variable)?.get(value)?.as_str())
     }
 
     /// The entities that an expression holds for, by type and name. Variables count as inherited.

@@ -123,7 +123,7 @@ proptest! {
                         }
                     }
                 }
-                let held = model.shelves.values().filter_map(|shelf| shelf.holders.get(variable)).map(rpds::HashTrieMapSync::size);
+                let held = model.shelves.values().filter_map(|shelf| shelf.holders.get(variable)).map(crate::lookup::Lookup::size);
                 let set = model.all().filter(|entity| entity.get(variable).is_some()).count();
                 prop_assert_eq!(held.sum::<usize>(), set, "nothing is held by nobody");
             }
