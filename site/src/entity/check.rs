@@ -1,13 +1,13 @@
 //! Whether a model keeps to its definitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::definition::{Choice, Definition, TypeDefinition};
+use super::definition::{Choice, Definition, Definitions, TypeDefinition};
 use super::edit::Effect;
 use super::error::{EditError, listed, shown, there_are};
 use super::inherit::is_lent;
 use super::model::Model;
-use super::names::{EntityId, VariableName};
+use super::names::{EntityId, TypeName, VariableName};
 use super::record::Entity;
 use super::values::{MAX_VALUE, MAX_VALUES, Values};
 
@@ -109,12 +109,7 @@ fn one(
         rule,
         example: example(definition),
     };
-    if value.len() > MAX_VALUE {
-        return Err(refuse(format!("it has {} bytes, {MAX_VALUE} are allowed", value.len())));
-    }
-    if value.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
-        return Err(refuse("it holds a control character other than a line break or a tab".to_owned()));
-    }
+    permitted(value).map_err(refuse)?;
     let canonical =
         definition.format.canonical(value).map_err(|rule| refuse(format!("it must be {rule}")))?;
     match &definition.pattern {
@@ -123,6 +118,54 @@ fn one(
         }
         _ => Ok(canonical),
     }
+}
+
+/// What a definition says itself: it is shown wherever a value breaks it.
+fn definition(kind: &TypeName, variable: &VariableName, definition: &Definition) -> Result<(), EditError> {
+    let choices: &[String] = match &definition.choice {
+        Some(Choice::Values(values)) => values,
+        _ => &[],
+    };
+    let subject = format!("variable {variable} of type {kind}");
+    if choices.len() > MAX_VALUES {
+        return Err(EditError::Value {
+            subject,
+            value: listed(choices.iter().map(|choice| shown(None, choice))),
+            rule: format!("it has {} choices, {MAX_VALUES} are allowed", choices.len()),
+            example: "choices that are entities of a type".to_owned(),
+        });
+    }
+    [&definition.about]
+        .into_iter()
+        .chain(&definition.example)
+        .chain(choices)
+        .try_for_each(|t| text(&subject, t))
+}
+
+fn type_definition(kind: &TypeName, of: &TypeDefinition) -> Result<(), EditError> {
+    let subject = format!("type {kind}");
+    [&of.about].into_iter().chain(&of.name_example).try_for_each(|shown| text(&subject, shown))?;
+    of.variables.iter().try_for_each(|(variable, of)| definition(kind, variable, of))
+}
+
+fn text(subject: &str, text: &str) -> Result<(), EditError> {
+    permitted(text).map_err(|rule| EditError::Value {
+        subject: subject.to_owned(),
+        value: shown(None, text),
+        rule,
+        example: "Its place in the building.".to_owned(),
+    })
+}
+
+/// What holds for every text, whatever it means.
+fn permitted(text: &str) -> Result<(), String> {
+    if text.len() > MAX_VALUE {
+        return Err(format!("it has {} bytes, {MAX_VALUE} are allowed", text.len()));
+    }
+    if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err("it holds a control character other than a line break or a tab".to_owned());
+    }
+    Ok(())
 }
 
 fn example(definition: &Definition) -> String {
@@ -135,11 +178,14 @@ fn example(definition: &Definition) -> String {
 
 /// What the edits come to: the entities that they touched, and those that name what they removed.
 pub(super) fn all(model: &Model, touched: &BTreeSet<EntityId>, effects: &[Effect]) -> Result<(), EditError> {
+    let mut gone = Gone::new();
     for effect in effects {
         match effect {
             Effect::Removed { entity } if model.get(entity.kind.as_str(), entity.name.as_str()).is_none() => {
-                check_unused(model, entity)?;
+                gone.entry(&entity.kind).or_default().insert(entity.name.as_str(), entity);
             }
+            Effect::Defined { kind, variable, new: Some(new), .. } => definition(kind, variable, new)?,
+            Effect::DefinedType { kind, new: Some(new), .. } => type_definition(kind, new)?,
             Effect::DefinedType { kind, new: None, .. } if model.entities(kind.as_str()).next().is_some() => {
                 let entities = listed(model.entities(kind.as_str()).map(|entity| &entity.id().name));
                 return Err(EditError::TypeInUse { kind: kind.clone(), entities });
@@ -147,6 +193,7 @@ pub(super) fn all(model: &Model, touched: &BTreeSet<EntityId>, effects: &[Effect
             _ => {}
         }
     }
+    check_unused(model, &gone)?;
     for id in touched {
         if let Some(entity) = model.get(id.kind.as_str(), id.name.as_str()) {
             check_entity(model, entity)?;
@@ -255,21 +302,45 @@ fn check_tables(model: &Model, entity: &Entity) -> Result<(), EditError> {
     Ok(())
 }
 
-/// That nobody names an entity that is gone.
-fn check_unused(model: &Model, gone: &EntityId) -> Result<(), EditError> {
-    let names_it = |definition: &Definition| matches!(&definition.choice, Some(Choice::Entities { kind, .. }) if *kind == gone.kind);
-    let mut users = Vec::new();
-    for entity in model.all() {
-        for (variable, values) in entity.variables() {
-            let definition = model.definitions.definition(entity.id().kind.as_str(), variable.as_str());
-            if definition.is_some_and(names_it) && values.iter().any(|value| value == gone.name.as_str()) {
-                users.push(format!("{} ({variable})", entity.id()));
+/// What is gone: by type, then by name.
+type Gone<'a> = BTreeMap<&'a TypeName, BTreeMap<&'a str, &'a EntityId>>;
+
+/// That nobody names what is gone. All is looked through once for each type, and of that only the variables that can
+/// name it.
+fn check_unused(model: &Model, gone: &Gone<'_>) -> Result<(), EditError> {
+    for (kind, names) in gone {
+        let mut users: BTreeMap<&EntityId, Vec<_>> = BTreeMap::new();
+        for (of, _) in model.definitions.iter() {
+            let variables = naming(&model.definitions, of, kind);
+            if variables.is_empty() {
+                continue;
+            }
+            let all = model.entities(of.as_str());
+            for (entity, variable) in all.flat_map(|entity| variables.iter().map(move |v| (entity, *v))) {
+                for value in entity.get(variable.as_str()).into_iter().flat_map(Values::iter) {
+                    if let Some(gone) = names.get(value) {
+                        users.entry(gone).or_default().push((entity.id(), variable));
+                    }
+                }
             }
         }
+        if let Some((entity, mut users)) = users.pop_first() {
+            users.dedup();
+            let users = listed(users.iter().map(|(id, variable)| format!("{id} ({variable})")));
+            return Err(EditError::InUse { entity: entity.clone(), users });
+        }
     }
-    if users.is_empty() {
-        Ok(())
-    } else {
-        Err(EditError::InUse { entity: gone.clone(), users: listed(users) })
-    }
+    Ok(())
+}
+
+/// The variables by which entities of type `of` may name those of type `kind`.
+fn naming<'a>(definitions: &'a Definitions, of: &TypeName, kind: &TypeName) -> BTreeSet<&'a VariableName> {
+    let own = definitions.get(of.as_str());
+    let lent = own.into_iter().flat_map(|own| &own.lends_to).filter_map(|to| definitions.get(to.as_str()));
+    let can_name = |variable: &&VariableName| {
+        let definition = definitions.definition(of.as_str(), variable.as_str());
+        let choice = definition.and_then(|definition| definition.choice.as_ref());
+        matches!(choice, Some(Choice::Entities { kind: named, .. }) if named == kind)
+    };
+    own.into_iter().chain(lent).flat_map(|kind| kind.variables.keys()).filter(can_name).collect()
 }

@@ -338,6 +338,34 @@ mod tests {
     }
 
     #[test]
+    fn no_expression_takes_for_ever_to_read_or_to_match() {
+        let long = format!("{}!", "a".repeat(crate::entity::MAX_VALUE - 1));
+        for (source, is_refused) in [
+            ("(a+)+", false),
+            ("(a|aa)+b", false),
+            ("(.*)*x", false),
+            ("(a?){300}a{300}", false),
+            ("[ab]*a[ab]{900}", false),
+            ("(.*a){40}", false),
+            ("((a{0,50}){0,50}){0,50}", true),
+            (r"\w{500}", true),
+            (&"(".repeat(MAX_PATTERN), true),
+            (&format!("{}a{}", "(".repeat(500), ")".repeat(500)), true),
+            (&"x".repeat(10 << 20), true),
+        ] {
+            let started = std::time::Instant::now();
+            let pattern = Pattern::try_from(source.to_owned());
+            assert_eq!(pattern.is_err(), is_refused, "{source:.40}");
+            let read = started.elapsed();
+            if let Ok(pattern) = pattern {
+                assert!(!pattern.matches(&long), "{source}");
+            }
+            println!("{source:.40}: read in {read:?}, both in {:?}", started.elapsed());
+            assert!(started.elapsed() < std::time::Duration::from_secs(30), "{source:.40}");
+        }
+    }
+
+    #[test]
     fn a_lender_knows_the_variables_of_those_it_lends_to() {
         let shipped = Definitions::shipped();
         assert_eq!(shipped.definition("group", "image"), shipped.definition("client", "image"));

@@ -90,6 +90,7 @@ macro_rules! suite {
     };
 }
 
+mod bad_input;
 #[cfg(feature = "postgres")]
 mod cluster;
 mod edits;

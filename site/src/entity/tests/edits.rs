@@ -129,6 +129,26 @@ fn what_others_name_stays() {
     assert!(text.contains("client/pawn (groups), client/rook (groups)"), "{text}");
     let gone = made(&model, &[remove("image/lab"), set("client/rook", "image", "")]);
     assert!(gone.get("image", "lab").is_none());
+    // So it is with what only a lender names, and with variables of an admin's.
+    let rack = define("client", "racks", "edit = 'many_of'\nchoice = { type = 'server' }");
+    let lent = [set("group/en1018", "image", "lab"), set("group/en1018", "racks", "megatron megatron")];
+    let model = made(&made(&lab(), &[rack]), &lent);
+    for (gone, user) in [("image/lab", "(image)"), ("server/megatron", "(racks)")] {
+        let text = refusal(&model, &[remove(gone)]);
+        assert!(text.contains(&format!("{gone} is named by group/en1018 {user}; ")), "{text}");
+    }
+    let text = refusal(&model, &[remove("server/megatron"), remove("image/lab"), remove("client/rook")]);
+    assert!(text.contains("image/lab is named by group/en1018 (image); "), "{text}");
+    made(
+        &model,
+        &[
+            remove("server/megatron"),
+            remove("image/lab"),
+            remove("client/rook"),
+            remove("client/pawn"),
+            remove("group/en1018"),
+        ],
+    );
 }
 
 #[test]

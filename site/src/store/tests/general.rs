@@ -15,20 +15,20 @@ suite!(
     too_much_at_once_is_refused,
 );
 
-fn id(text: &str) -> EntityId {
+pub(super) fn id(text: &str) -> EntityId {
     text.parse().unwrap()
 }
 
-fn create(entity: &str) -> Edit {
+pub(super) fn create(entity: &str) -> Edit {
     Edit::Create { entity: id(entity) }
 }
 
-fn set(entity: &str, variable: &str, values: &[&str]) -> Edit {
+pub(super) fn set(entity: &str, variable: &str, values: &[&str]) -> Edit {
     let variable = variable.parse().unwrap();
     Edit::Set { entity: id(entity), variable, values: values.iter().copied().collect(), expect: None }
 }
 
-fn define(kind: &str, variable: &str, definition: &str) -> Edit {
+pub(super) fn define(kind: &str, variable: &str, definition: &str) -> Edit {
     Edit::Define {
         kind: kind.parse().unwrap(),
         variable: variable.parse().unwrap(),
@@ -36,13 +36,13 @@ fn define(kind: &str, variable: &str, definition: &str) -> Edit {
     }
 }
 
-fn define_type(kind: &str, definition: &str) -> Edit {
+pub(super) fn define_type(kind: &str, definition: &str) -> Edit {
     let definition = Some(Box::new(toml::from_str(definition).unwrap()));
     Edit::DefineType { kind: kind.parse().unwrap(), definition }
 }
 
 /// What the snapshot holds, to compare.
-fn all(site: &Site) -> String {
+pub(super) fn all(site: &Site) -> String {
     let entities: Vec<_> = site.model().all().map(|entity| format!("{entity:?}")).collect();
     format!("{} {:?} {}", site.revision(), site.model().definitions(), entities.join("\n"))
 }

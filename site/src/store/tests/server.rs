@@ -32,7 +32,7 @@ fn is_offline(store: &Store) -> bool {
 #[test]
 fn the_suite() {
     let cluster = Arc::new(Cluster::start());
-    for (name, test) in edits::SUITE.iter().chain(general::SUITE) {
+    for (name, test) in edits::SUITE.iter().chain(general::SUITE).chain(bad_input::SUITE) {
         println!("{name}");
         test(&Lab::on(&cluster));
     }
