@@ -30,10 +30,12 @@ const GRUB_ENVIRONMENT: usize = 1024;
 
 /// What its Linux logs in with, what comes back when the connection breaks, and the package that has them.
 const PROGRAMS: &[(&str, &str)] = &[("iscsistart", "open-iscsi"), ("iscsid", "open-iscsi")];
-/// iscsid asks the system for its users, and has its locks in a directory that is there.
+/// iscsid asks the system for its users, and has its locks in a directory that is there. One user is for files that are not
+/// root's.
 const TEXTS: &[(&str, &str)] = &[
     ("/init", INIT),
-    ("/etc/passwd", "root:x:0:0::/:/bin/sh\n"),
+    ("/etc/passwd", "root:x:0:0::/:/bin/sh\nlab:x:1000:1000::/:/bin/sh\n"),
+    ("/etc/group", "root:x:0:\nlab:x:1000:\n"),
     ("/etc/iscsi/iscsid.conf", ""),
     ("/run/lock/iscsi/.keep", ""),
 ];

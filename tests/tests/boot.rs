@@ -1,6 +1,10 @@
 //! Whole machines: QEMU's firmware, Debian's iPXE, a boot loader, Linux. Each boots over the wire and nothing else.
 
-use support::{BOOT, Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure, wait_for};
+use std::fs;
+
+use support::{
+    BOOT, Daemon, Failure, Firmware, Lab, Result, SERVER, TestDisk, VirtualClient, VmSlots, ensure, wait_for,
+};
 
 const IMAGE: &str = "linux";
 
@@ -95,6 +99,44 @@ impl Site {
         wait_for("the client to work on", BOOT, || Ok((rounds()? >= before + ROUNDS).then_some(())))
     }
 
+    /// Puts in the site what a client's Linux is to keep: a text, and the program that is run when that has changed.
+    fn add_files(&self, client: &str) -> Result {
+        let menus = self.daemon.data().join("menus");
+        fs::create_dir_all(&menus)?;
+        fs::write(
+            menus.join("greeting.tera"),
+            "{{ client.name }} runs {{ client.image }} from {{ server.address }}\n",
+        )?;
+        fs::write(
+            menus.join("greet.sh"),
+            "#!/bin/sh\necho \"greeted: $(cat /etc/lab/greeting)\" >> /run/greeted\n",
+        )?;
+        let file = self.lab.dir().join("files.toml");
+        fs::write(&file, FILES)?;
+        self.daemon.cli(&["site", "apply", &file.to_string_lossy(), "--yes"])?.success()?;
+        wait_for("the templates to be in force", BOOT, || {
+            let made = |file| Ok::<_, Failure>(self.daemon.cli(&["render", file, client])?.ok());
+            Ok((made("greeting")? && made("greet")?).then_some(()))
+        })
+    }
+
+    /// Has the client run bootd's program for its files, which must succeed and tell just these things.
+    fn keep_files(&self, client: &mut VirtualClient, wanted: &[&str]) -> Result {
+        client.console().type_line(&format!("keep {SERVER}"))?;
+        let told = client.expect("bootd-test: kept with code ")?;
+        let wanted: String = wanted.iter().map(|line| format!("bootd-files: {line};")).collect();
+        ensure!(told == format!("0: {wanted}").trim(), "{} was told {told:?}, not {wanted:?}", client.name());
+        Ok(())
+    }
+
+    /// Looks at a file of the client: owner, permissions, lines.
+    fn expect_file(&self, client: &mut VirtualClient, path: &str, wanted: &str) -> Result {
+        client.console().type_line(&format!("show {path}"))?;
+        let shown = client.expect("bootd-test: shown ")?;
+        ensure!(shown == wanted, "{path} of {} is {shown:?}, not {wanted:?}", client.name());
+        Ok(())
+    }
+
     /// What happened in the client's last boot, in one word each.
     fn check_steps(&self, client: &str, wanted: &[&str]) -> Result {
         let steps = self.daemon.steps(client)?;
@@ -107,6 +149,23 @@ impl Site {
         Ok(())
     }
 }
+
+/// What a client's Linux is to keep.
+const FILES: &str = r#"
+[entities.file.greeting]
+path = "/etc/lab/greeting"
+owner = "lab:lab"
+mode = "0640"
+script = "/usr/local/sbin/greet"
+instance = ["all_client"]
+source = ["greeting.tera"]
+
+[entities.file.greet]
+path = "/usr/local/sbin/greet"
+mode = "0750"
+instance = ["all_client"]
+source = ["greet.sh"]
+"#;
 
 /// What `bootd status` tells of a boot, in this order.
 const BIOS_STEPS: &[&str] = &["offered", "address", "boot script", "log-in 1", "log-in 2", "first write"];
@@ -146,7 +205,7 @@ fn two_bios_clients_at_once_from_a_rom_with_ipxe_and_one_without() -> Result {
 }
 
 #[test]
-fn a_uefi_client_keeps_at_hand_over_what_its_boot_loader_wrote() -> Result {
+fn a_uefi_client_keeps_at_hand_over_what_its_boot_loader_wrote_and_its_files_as_the_site_says() -> Result {
     let Some(site) = Site::new(1)? else { return Ok(()) };
     let mut client = site.switch_on("uefi", "52:54:00:77:01:03", Firmware::UefiPxe)?;
 
@@ -160,6 +219,22 @@ fn a_uefi_client_keeps_at_hand_over_what_its_boot_loader_wrote() -> Result {
     ensure!(client.console().has_shown("snponly.efi"), "the client never ran snponly.efi");
     site.check_steps("uefi", UEFI_STEPS)?;
     ensure!(site.daemon.epoch("uefi")? == epoch, "the hand-over began another boot");
+
+    // Linux keeps the files that the site has for it, which are made for this client.
+    let (greeting, greeted) = ("/etc/lab/greeting", "/run/greeted");
+    let text = format!("uefi runs {IMAGE} from {SERVER};");
+    site.add_files("uefi")?;
+    let (ran, wrote) = ("ran /usr/local/sbin/greet", "wrote /etc/lab/greeting");
+    site.keep_files(&mut client, &[ran, wrote, "wrote /usr/local/sbin/greet"])?;
+    site.expect_file(&mut client, greeting, &format!("lab:lab 640 {text}"))?;
+    site.expect_file(&mut client, greeted, &format!("root:root 600 greeted: {text}"))?;
+    // What is as it should be is left alone, and nothing is run.
+    site.keep_files(&mut client, &[])?;
+    site.expect_file(&mut client, greeted, &format!("root:root 600 greeted: {text}"))?;
+    site.daemon.cli(&["site", "set", "file/greeting", "mode=0600"])?.success()?;
+    site.keep_files(&mut client, &[ran, wrote])?;
+    site.expect_file(&mut client, greeting, &format!("lab:lab 600 {text}"))?;
+    site.expect_file(&mut client, greeted, &format!("root:root 600 greeted: {text}greeted: {text}"))?;
 
     client.console().type_line("poweroff")?;
     client.wait_off()?;
