@@ -3,7 +3,8 @@
 use std::fs;
 
 use support::{
-    BOOT, Daemon, Failure, Firmware, Lab, Result, SERVER, TestDisk, VirtualClient, VmSlots, ensure, wait_for,
+    BOOT, Context, Daemon, DaemonOptions, Failure, Firmware, Lab, Postgres, Result, SERVER, TestDisk,
+    VirtualClient, VmSlots, ensure, wait_for,
 };
 
 const IMAGE: &str = "linux";
@@ -11,9 +12,13 @@ const IMAGE: &str = "linux";
 /// How often a client writes a file and reads all of them between two restarts of bootd.
 const ROUNDS: u32 = 3;
 
-/// A lab with a daemon that has the test disk as its only image.
+/// An address outside of the pool, for a client of its own.
+const OWN_ADDRESS: &str = "10.77.0.66";
+
+/// A lab with a daemon that has the test disk as its only image, and its site in a file or on a server.
 struct Site {
     daemon: Daemon,
+    database: Option<Postgres>,
     disk: TestDisk,
     lab: Lab,
     _slots: VmSlots,
@@ -21,12 +26,44 @@ struct Site {
 
 impl Site {
     fn new(machines: usize) -> Result<Option<Self>> {
+        Self::with(machines, |_| Ok(None))
+    }
+
+    fn on_a_server(machines: usize) -> Result<Option<Self>> {
+        Self::with(machines, |lab| Postgres::start(lab).map(Some))
+    }
+
+    fn with(
+        machines: usize,
+        database: impl FnOnce(&Lab) -> Result<Option<Postgres>>,
+    ) -> Result<Option<Self>> {
         let Some(lab) = Lab::for_test()? else { return Ok(None) };
         let disk = TestDisk::get()?;
         let slots = VmSlots::take(machines)?;
-        let daemon = Daemon::start(&lab)?;
+        let database = database(&lab)?;
+        let options = database.as_ref().map_or_else(DaemonOptions::default, Postgres::options);
+        let daemon = Daemon::start_with(&lab, &options)?;
         daemon.add_image(IMAGE, disk.path())?;
-        Ok(Some(Self { daemon, disk, lab, _slots: slots }))
+        Ok(Some(Self { daemon, database, disk, lab, _slots: slots }))
+    }
+
+    fn database(&mut self) -> Result<&mut Postgres> {
+        self.database.as_mut().context("the site is in a file")
+    }
+
+    /// Waits for a step of a boot that is not the one of that epoch.
+    fn wait_step(&self, client: &str, not_of: &str, wanted: &str) -> Result {
+        wait_for(&format!("{wanted:?} of {client}"), BOOT, || {
+            let another = self.daemon.epoch(client).is_ok_and(|epoch| epoch != not_of);
+            let there = self.daemon.steps(client)?.iter().any(|step| step.what.contains(wanted));
+            Ok((another && there).then_some(()))
+        })
+    }
+
+    /// Waits until bootd has noticed how the database is.
+    fn wait_online(&self, online: bool) -> Result {
+        let what = format!("bootd to notice that its database answers: {online}");
+        wait_for(&what, BOOT, || Ok((self.daemon.is_online()? == online).then_some(())))
     }
 
     fn switch_on(&self, name: &str, mac: &str, firmware: Firmware) -> Result<VirtualClient> {
@@ -171,11 +208,17 @@ source = ["greet.sh"]
 const BIOS_STEPS: &[&str] = &["offered", "address", "boot script", "log-in 1", "log-in 2", "first write"];
 const UEFI_STEPS: &[&str] = &["TFTP snponly.efi", "boot script", "log-in 1", "first write", "log-in 2"];
 
+/// None of it can be seen on the clients: the site's database is killed when the first has just been offered an address,
+/// and comes back when that one boots again.
 #[test]
 fn two_bios_clients_at_once_from_a_rom_with_ipxe_and_one_without() -> Result {
-    let Some(site) = Site::new(2)? else { return Ok(()) };
+    let Some(mut site) = Site::on_a_server(2)? else { return Ok(()) };
     let mut rom = site.switch_on("rom", "52:54:00:77:01:01", Firmware::BiosIpxe)?;
     let mut plain = site.switch_on("plain", "52:54:00:77:01:02", Firmware::BiosPxe)?;
+    site.wait_step("rom", "", "offered")?;
+    site.database()?.kill()?;
+    let steps = site.daemon.steps("rom")?;
+    ensure!(!steps.iter().any(|step| step.what.contains("log-in 2")), "killed after the boot: {steps:#?}");
 
     // Both run at once, on copies of the same image, and write to the same files.
     let rom_epoch = site.expect_pristine(&mut rom)?;
@@ -190,15 +233,25 @@ fn two_bios_clients_at_once_from_a_rom_with_ipxe_and_one_without() -> Result {
     // A reboot ends what was written, and the other does not notice.
     rom.console().type_line("reboot")?;
     rom.expect("bootd-test: rebooting")?;
+    site.wait_online(false)?;
+    let edit = ["client", "set", "plain", "--address", OWN_ADDRESS];
+    let refused = site.daemon.cli(&edit)?;
+    ensure!(!refused.ok() && refused.stderr.contains("edits are refused until"), "{}", refused.failure());
+    site.wait_step("rom", &rom_epoch, "boot script")?;
+    site.database()?.start_again()?;
     let rom_again = site.expect_pristine(&mut rom)?;
     ensure!(rom_again != rom_epoch, "a reboot is a boot of its own, not {rom_epoch} again");
     site.check_own(&mut plain)?;
     ensure!(site.daemon.epoch("plain")? == plain_epoch, "one client's reboot changed the other's boot");
 
-    // So does a power cut, in the middle of its work.
+    // So does a power cut, in the middle of its work. What was changed in the meantime is in force.
+    site.wait_online(true)?;
+    site.daemon.cli(&edit)?.success()?;
     plain.power_cycle()?;
     let plain_again = site.expect_pristine(&mut plain)?;
     ensure!(plain_again != plain_epoch, "a power cycle is a boot of its own, not {plain_epoch} again");
+    let moved = format!("bootd-test: ibft address {OWN_ADDRESS}");
+    ensure!(plain.console().has_shown(&moved), "it was to have {OWN_ADDRESS}:\n{}", plain.console().tail());
     site.check_own(&mut rom)?;
 
     site.disk.check_untouched()
