@@ -413,10 +413,12 @@ fn the_documents_commands_are_true() -> Result {
     let mut path = binary.parent().context("the program is in no folder")?.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
-    let (mut in_code, mut printed, mut ran) = (false, String::new(), 0);
+    let (mut fenced, mut in_code, mut printed, mut ran) = (false, false, String::new(), 0);
     for line in page.lines() {
         if line.starts_with("```") {
-            (in_code, printed) = (!in_code, String::new());
+            fenced = !fenced;
+            // A block of another language is no terminal.
+            (in_code, printed) = (fenced && line == "```", String::new());
         } else if let (true, Some(command)) = (in_code, line.strip_prefix("# ")) {
             let mut shell = Command::new("sh");
             shell
