@@ -147,6 +147,19 @@ pub fn revert(effects: &[Effect]) -> Vec<Edit> {
     effects.iter().rev().map(Effect::inverse).collect()
 }
 
+/// The edits that remove an entity as it is known: its values are unset first, so the removal is refused if any of them
+/// has changed since.
+pub fn removal(entity: &Entity) -> impl Iterator<Item = Edit> {
+    let id = entity.id();
+    let unset = entity.variables().map(|(variable, values)| Edit::Set {
+        entity: id.clone(),
+        variable: variable.clone(),
+        values: Values::default(),
+        expect: Some(values.clone()),
+    });
+    unset.chain(std::iter::once(Edit::Remove { entity: id.clone() }))
+}
+
 impl Model {
     /// The model with the edits made, one revision later, and what changed. Edits that change nothing give the same
     /// revision and no effects.

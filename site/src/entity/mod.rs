@@ -17,7 +17,7 @@ mod views;
 pub use definition::{
     Choice, Definition, Definitions, Editing, MAX_PATTERN, Pattern, PatternError, TypeDefinition,
 };
-pub use edit::{Edit, Effect, revert};
+pub use edit::{Edit, Effect, removal, revert};
 pub use error::EditError;
 pub use format::Format;
 pub use inherit::{Effective, GROUP_TYPE, GROUPS, Origin, SITE_DEFAULTS, SITE_TYPE};

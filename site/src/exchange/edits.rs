@@ -6,7 +6,7 @@ use super::desired::{Desired, DesiredEntity, DesiredType};
 use super::error::{ExchangeError, Place};
 use crate::entity::{
     Definition, Definitions, Edit, EditError, Entity, EntityId, Model, TableName, TypeDefinition, TypeName,
-    Values, VariableName,
+    Values, VariableName, removal,
 };
 
 impl Desired {
@@ -36,7 +36,7 @@ impl Desired {
         }
         if prune {
             for entity in model.all().filter(|entity| !self.entities.contains_key(entity.id())) {
-                remove(entity, &mut edits);
+                edits.extend(removal(entity));
             }
             if let Some(types) = &self.types {
                 undefine(model, types, &mut edits);
@@ -201,18 +201,6 @@ fn set(
 fn canonical(definition: Option<&Definition>, values: &Values) -> Values {
     let Some(definition) = definition else { return values.clone() };
     values.iter().map(|value| definition.format.canonical(value).unwrap_or_else(|_| value.into())).collect()
-}
-
-/// What an entity has is unset first, as it is known: so its removal is refused if it has changed since.
-fn remove(entity: &Entity, edits: &mut Vec<Edit>) {
-    let id = entity.id();
-    edits.extend(entity.variables().map(|(variable, values)| Edit::Set {
-        entity: id.clone(),
-        variable: variable.clone(),
-        values: Values::default(),
-        expect: Some(values.clone()),
-    }));
-    edits.push(Edit::Remove { entity: id.clone() });
 }
 
 /// The definitions that there will be: the file's own before those that are there.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use site::Site;
 use site::entity::{
     Definitions, Edit, EditError, Effect, Entity, EntityId, Expression, Model, Values, VariableName, diff,
-    revert,
+    removal, revert,
 };
 use site::exchange::{Desired, csv, labnet, read};
 
@@ -27,7 +27,7 @@ impl Plan {
             Ask::Set { which, variables } => set(model, &find(model, which)?, variables),
             Ask::Remove { which } => {
                 let mut edits = Vec::new();
-                find(model, which)?.into_iter().for_each(|entity| remove(entity, &mut edits));
+                find(model, which)?.into_iter().for_each(|entity| edits.extend(removal(entity)));
                 edits
             }
             Ask::DefineType { kind, definition } => {
@@ -205,18 +205,6 @@ fn set(model: &Model, entities: &[&Entity], variables: &[Change]) -> Vec<Edit> {
         }
     }
     edits
-}
-
-/// Its values are unset first, as they are known: so its removal is refused if they have changed since.
-fn remove(entity: &Entity, edits: &mut Vec<Edit>) {
-    let id = entity.id();
-    edits.extend(entity.variables().map(|(variable, values)| Edit::Set {
-        entity: id.clone(),
-        variable: variable.clone(),
-        values: Values::default(),
-        expect: Some(values.clone()),
-    }));
-    edits.push(Edit::Remove { entity: id.clone() });
 }
 
 fn undefine(model: &Model, kind: &str, variable: Option<&VariableName>) -> Result<Edit, Wrong> {
