@@ -157,7 +157,7 @@ pub(crate) async fn script(
         Err(e) => {
             state.counters.scripts_failed.inc();
             let why = e.to_string();
-            state.boots.lock().record_at(mac, epoch, StepKind::Failed, &why, unix_millis());
+            state.boots.lock().record_at(mac, epoch, StepKind::ScriptFailed, &why, unix_millis());
             state.events.emit(Event::Trouble { service: "boot", what: format!("{}: {why}", client.name) });
         }
     }

@@ -64,6 +64,7 @@ impl State {
     /// does not know.
     pub(crate) fn on_dhcp(&self, link: &Link, event: &DhcpEvent) {
         let mac = event.asker.mac;
+        self.boots.lock().on_dhcp(event, unix_millis());
         if event.plan.client.is_none() {
             let interface = link.interface.name.clone();
             self.events.emit(Event::UnknownClient { mac, interface });
@@ -73,7 +74,6 @@ impl State {
         if let Some(firmware) = event.asker.firmware {
             self.firmwares.lock().insert(mac, firmware);
         }
-        self.boots.lock().on_dhcp(event, unix_millis());
         if event.asker.stage != netboot::Stage::Other {
             self.tell(mac, format!("DHCP from {}: {}", event.asker.stage, event.decision));
         }
@@ -123,29 +123,7 @@ impl Turns {
 
 /// A step and what is said of it, in one line.
 fn step_text(kind: &StepKind, detail: &str) -> String {
-    let name = step_name(kind);
-    if detail.is_empty() { name } else { format!("{name}: {detail}") }
-}
-
-/// A step in a word or two, for people.
-pub(crate) fn step_name(kind: &StepKind) -> String {
-    match kind {
-        StepKind::Discover => "asks for an address".to_owned(),
-        StepKind::Offer => "offered".to_owned(),
-        StepKind::Ack => "address".to_owned(),
-        StepKind::Nak => "address refused".to_owned(),
-        StepKind::Silence => "not answered".to_owned(),
-        StepKind::TftpFile { path, bytes } => format!("TFTP {path}, {bytes} bytes"),
-        StepKind::HttpFile { path, bytes } => format!("HTTP {path}, {bytes} bytes"),
-        StepKind::Script => "boot script".to_owned(),
-        StepKind::Login(1) => "log-in 1 to its disk".to_owned(),
-        StepKind::Login(number) => format!("log-in {number} to its disk"),
-        StepKind::FirstWrite => "first write to its disk".to_owned(),
-        StepKind::Logout => "log-out from its disk".to_owned(),
-        StepKind::Adopted => "disk kept over a restart of bootd".to_owned(),
-        StepKind::Failed => "failed".to_owned(),
-        other => format!("{other:?}"),
-    }
+    if detail.is_empty() { kind.to_string() } else { format!("{kind}: {detail}") }
 }
 
 /// Seconds since 1970: the clock of leases.
@@ -155,7 +133,12 @@ pub(crate) fn unix_seconds() -> u64 {
 
 /// Milliseconds since 1970: the clock of boots.
 pub(crate) fn unix_millis() -> u64 {
-    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+    millis(since_1970())
+}
+
+/// A time span in milliseconds.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn since_1970() -> Duration {

@@ -33,6 +33,10 @@ pub struct DhcpEvent {
     pub answered: Option<MessageType>,
     /// The address that it is about.
     pub address: Option<Ipv4Addr>,
+    /// The server that it speaks to, if it says so.
+    pub server: Option<Ipv4Addr>,
+    /// For how long it has been asking, as it says, in seconds.
+    pub secs: u16,
     /// Why so.
     pub decision: Decision,
     /// What the policy says of the machine.

@@ -63,6 +63,8 @@ pub fn respond(
         asked: packet.options.message_type(),
         answered,
         address: decision.address(),
+        server: packet.options.server_identifier(),
+        secs: packet.secs,
         decision,
         asker,
         plan,

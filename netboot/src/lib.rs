@@ -23,6 +23,7 @@ mod reply;
 mod session;
 mod settings;
 mod shapes;
+mod step;
 pub mod tftp;
 
 pub use decision::{Decision, DhcpEvent, Outcome};
@@ -38,6 +39,7 @@ pub use proxy::{Door, Shape, respond_as_proxy};
 pub use pxe::{Asker, Firmware, IpxeFeatures, Method, Stage};
 pub use reason::Reason;
 pub use reply::{Destination, Reply};
-pub use session::{Boot, Boots, Step, StepKind};
+pub use session::{Boot, BootEntry, Boots, Step};
 pub use settings::{Interface, Mode, Settings, Unknown};
 pub use shapes::Shapes;
+pub use step::{Fetch, FetchEnd, StepKind};

@@ -97,7 +97,9 @@ pub fn respond_as_proxy(
         Door::Binl => proxy.at_binl(),
     };
     let answered = reply.as_ref().map(|(kind, _)| *kind);
-    let event = DhcpEvent { asked, answered, address: decision.address(), decision, asker, plan };
+    let (server, secs) = (packet.options.server_identifier(), packet.secs);
+    let event =
+        DhcpEvent { asked, answered, address: decision.address(), server, secs, decision, asker, plan };
     Outcome { reply: reply.map(|(_, reply)| reply), changes: Vec::new(), event }
 }
 

@@ -17,17 +17,24 @@ use site::MacAddr;
 
 use crate::decision::{Decision, DhcpEvent};
 use crate::pxe::Stage;
+use crate::step::StepKind;
 
 /// How long after its first DISCOVER a boot still waits for its iPXE, in milliseconds. A later iPXE is another boot.
 const OPEN_FOR_MS: u64 = 120_000;
 
-/// Machines whose boots are remembered. Beyond, the one that was silent longest is forgotten, machines that never had
-/// a script before all others: a flood of made-up machines pushes out itself, and takes some 100 MB at worst.
+/// Machines whose boots are remembered. Beyond, the one that was silent longest is forgotten, of those that the site
+/// doesn't know first, then of those that never had a script: a flood of made-up machines pushes out itself.
 const MAX_MACHINES: usize = 4096;
+
+/// Steps that are remembered of all machines together, some 100 MB. Beyond, machines are forgotten in the same order.
+const MAX_STEPS_IN_ALL: usize = 400_000;
 
 /// Boots that are remembered of one machine. Beyond, the oldest without a script is forgotten, or the oldest; never
 /// the latest that had a script, since that one is running.
-const MAX_BOOTS: usize = 8;
+const MAX_BOOTS: usize = 16;
+
+/// Boots that are remembered of a machine that the site doesn't know.
+const MAX_STRANGERS_BOOTS: usize = 4;
 
 /// Steps that are kept of one boot. Further ones are only counted.
 const MAX_STEPS: usize = 128;
@@ -38,59 +45,9 @@ const MAX_DHCP_STEPS: usize = 32;
 /// How much of a step's text is kept, in characters.
 const MAX_DETAIL_LEN: usize = 300;
 
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum StepKind {
-    /// The machine asked for an address.
-    Discover,
-    /// It was offered one.
-    Offer,
-    /// It was given one.
-    Ack,
-    /// It was told that it must not use one.
-    Nak,
-    /// It asked and got no answer.
-    Silence,
-    /// It fetched a file by TFTP.
-    TftpFile {
-        /// The file's name.
-        path: String,
-        /// How much was sent, in bytes.
-        bytes: u64,
-    },
-    /// It fetched a file by HTTP.
-    HttpFile {
-        /// The file's name.
-        path: String,
-        /// How much was sent, in bytes.
-        bytes: u64,
-    },
-    /// Its script was rendered and its disk made.
-    Script,
-    /// It logged in to its disk, for the so-manieth time: iPXE first, then the operating system.
-    Login(u32),
-    /// It wrote to its disk for the first time.
-    FirstWrite,
-    /// It logged out of its disk.
-    Logout,
-    /// bootd was restarted and took its disk back as it was.
-    Adopted,
-    /// Something went wrong.
-    Failed,
-}
-
-impl StepKind {
-    fn is_dhcp(&self) -> bool {
-        matches!(self, Self::Discover | Self::Offer | Self::Ack | Self::Nak | Self::Silence)
-    }
-
-    /// Whether the machine is no further than looking for an address.
-    fn is_search(&self) -> bool {
-        matches!(self, Self::Discover | Self::Offer | Self::Silence)
-    }
-}
+/// How often a machine's finding nothing, being refused, or fetching is kept of one boot: a loader that tries a hundred
+/// names must not keep the rest of the boot out.
+const MAX_FETCH_STEPS: usize = 80;
 
 /// One step of a boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +73,23 @@ pub struct Boot {
     pub steps: Vec<Step>,
     /// How many more steps there were than are kept.
     pub left_out: u64,
+    /// How many of the steps [`Boots::take_unsaved`] has handed out.
+    #[serde(skip)]
+    saved: usize,
+}
+
+/// A step with the boot that it belongs to: what is kept of it on disk. A machine's boots are its entries in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootEntry {
+    /// The boot's epoch.
+    pub epoch: u64,
+    /// When it began.
+    pub started_ms: u64,
+    /// Whether it had its script by then.
+    pub scripted: bool,
+    /// The step.
+    #[serde(flatten)]
+    pub step: Step,
 }
 
 #[derive(Debug, Default)]
@@ -123,14 +97,24 @@ struct Machine {
     /// In the order of their epochs.
     boots: VecDeque<Boot>,
     seen_ms: u64,
+    /// Whether the site knows it.
+    known: bool,
 }
+
+/// In which order machines are forgotten: strangers before clients, those without a script before those with one, and
+/// those that were silent for longer first.
+type Rank = (bool, bool, u64, MacAddr);
 
 /// The boots of all machines, as far as they are remembered. Times are milliseconds since 1970.
 #[derive(Debug, Default)]
 pub struct Boots {
     machines: HashMap<MacAddr, Machine>,
     /// All machines in the order in which they are to be forgotten.
-    idle: BTreeSet<(bool, u64, MacAddr)>,
+    idle: BTreeSet<Rank>,
+    /// Known machines with steps that are not on disk yet.
+    unsaved: BTreeSet<MacAddr>,
+    /// The steps of all machines.
+    steps: usize,
     last_epoch: u64,
 }
 
@@ -144,42 +128,84 @@ impl Boots {
     /// Takes over the boot of a disk that outlived the last process. Later epochs will be larger.
     pub fn adopt(&mut self, mac: MacAddr, epoch: u64, now_ms: u64) {
         self.last_epoch = self.last_epoch.max(epoch);
-        let boot = Boot { epoch, started_ms: epoch, scripted: true, steps: Vec::new(), left_out: 0 };
         self.edit(mac, now_ms, |machine| {
-            let at = machine.boots.partition_point(|other| other.epoch < epoch);
-            if machine.boots.get(at).is_none_or(|other| other.epoch != epoch) {
-                machine.insert(at, boot);
-            }
+            machine.known = true;
+            machine.boot_mut(epoch, epoch).scripted = true;
         });
         self.record_at(mac, epoch, StepKind::Adopted, "", now_ms);
     }
 
+    /// Takes over what was kept on disk of a client's boots. Later epochs will be larger.
+    pub fn restore(&mut self, mac: MacAddr, entries: impl IntoIterator<Item = BootEntry>) {
+        for BootEntry { epoch, started_ms, scripted, step } in entries {
+            self.last_epoch = self.last_epoch.max(epoch);
+            let seen_ms = step.at_ms;
+            self.edit(mac, seen_ms, |machine| {
+                machine.known = true;
+                let boot = machine.boot_mut(epoch, started_ms);
+                boot.scripted |= scripted;
+                boot.push(step);
+                boot.saved = boot.steps.len();
+            });
+        }
+    }
+
+    /// The steps of clients that were not handed out before, to be kept on disk, and an end to their being unsaved.
+    pub fn take_unsaved(&mut self) -> Vec<(MacAddr, Vec<BootEntry>)> {
+        let mut all = Vec::new();
+        for mac in std::mem::take(&mut self.unsaved) {
+            let Some(machine) = self.machines.get_mut(&mac) else { continue };
+            let mut entries = Vec::new();
+            for boot in &mut machine.boots {
+                entries.extend(boot.entries().skip(boot.saved));
+                boot.saved = boot.steps.len();
+            }
+            all.push((mac, entries));
+        }
+        all
+    }
+
+    /// All that is to be kept on disk of a machine's boots.
+    #[must_use]
+    pub fn entries(&self, mac: MacAddr) -> Vec<BootEntry> {
+        let boots = self.machines.get(&mac).into_iter().flat_map(|machine| &machine.boots);
+        boots.flat_map(Boot::entries).collect()
+    }
+
     /// Notes a DHCP exchange, and opens a boot if it begins one.
     pub fn on_dhcp(&mut self, event: &DhcpEvent, now_ms: u64) {
-        let mac = event.asker.mac;
-        if event.asker.stage == Stage::Other {
+        let DhcpEvent { asker, decision, secs, .. } = event;
+        let (mac, stage) = (asker.mac, asker.stage);
+        if stage == Stage::Other {
             return;
         }
         if event.asked == Some(MessageType::Discover) {
-            self.on_discover(mac, event.asker.stage, now_ms);
-            let who = match event.asker.firmware {
-                Some(firmware) => format!("{}, {firmware}", event.asker.stage),
-                None => event.asker.stage.to_string(),
-            };
-            self.record(mac, StepKind::Discover, &who, now_ms);
+            self.on_discover(mac, stage, now_ms);
+            let known = event.plan.client.is_some();
+            self.edit(mac, now_ms, |machine| machine.known = known);
+            let kind = StepKind::Discover { stage, firmware: asker.firmware, secs: *secs };
+            self.record(mac, kind, "", now_ms);
         }
-        // That a proxy leaves an exchange to the server is no silence that anyone suffers from.
-        if event.decision == Decision::LeftToServer {
-            return;
-        }
-        let kind = match (event.answered, event.asked) {
-            (Some(MessageType::Offer), _) => StepKind::Offer,
-            (Some(MessageType::Ack), _) => StepKind::Ack,
-            (Some(_), _) => StepKind::Nak,
-            (None, Some(MessageType::Discover | MessageType::Request)) => StepKind::Silence,
-            (None, _) => return,
+        let address = event.address;
+        let kind = match (*decision, event.answered, event.asked) {
+            (Decision::ChoseOtherServer(server), ..) => StepKind::ChoseOther { server },
+            // That a proxy leaves an exchange to the server is no silence that anyone suffers from.
+            (Decision::LeftToServer, _, Some(MessageType::Request)) => match event.server {
+                Some(server) => StepKind::ChoseOther { server },
+                None => return,
+            },
+            (Decision::LeftToServer, ..) => return,
+            (Decision::ProxyOffered(shape), ..) => StepKind::Offer { address: None, shape: Some(shape) },
+            (Decision::ToldFile(_) | Decision::Informed(_), Some(_), _) => StepKind::Told { stage },
+            (_, Some(MessageType::Offer), _) => StepKind::Offer { address, shape: None },
+            (_, Some(MessageType::Ack), _) => StepKind::Ack { stage, address },
+            (_, Some(_), _) => StepKind::Nak,
+            (_, None, Some(MessageType::Discover | MessageType::Request)) => StepKind::Silence,
+            (_, None, _) => return,
         };
-        self.record(mac, kind, &event.decision.to_string(), now_ms);
+        // What the kind says already is not said twice.
+        let tells = matches!(kind, StepKind::Nak | StepKind::Silence);
+        self.record(mac, kind, &if tells { decision.to_string() } else { String::new() }, now_ms);
     }
 
     /// Opens a boot if a DISCOVER at that stage begins one, and says which boot the machine is in.
@@ -207,6 +233,7 @@ impl Boots {
             _ => self.open(mac, now_ms),
         };
         self.edit(mac, now_ms, |machine| {
+            machine.known = true;
             if let Some(boot) = machine.boots.back_mut() {
                 boot.scripted = true;
             }
@@ -233,21 +260,20 @@ impl Boots {
         }
     }
 
-    /// Notes a step of the boot with that epoch. A second first write is no step. `false`: the boot isn't known.
+    /// Notes a step of the boot with that epoch. `false`: the boot isn't known, or the step is not kept: what can happen
+    /// once in a boot has happened already, or there are too many.
     pub fn record_at(&mut self, mac: MacAddr, epoch: u64, kind: StepKind, detail: &str, now_ms: u64) -> bool {
         if self.boot(mac, epoch).is_none() {
             return false;
         }
+        let mut kept = false;
         self.edit(mac, now_ms, |machine| {
             if let Some(boot) = machine.boots.iter_mut().find(|boot| boot.epoch == epoch) {
-                boot.push(Step {
-                    at_ms: now_ms,
-                    kind,
-                    detail: detail.chars().take(MAX_DETAIL_LEN).collect(),
-                });
+                let detail = detail.chars().take(MAX_DETAIL_LEN).collect();
+                kept = boot.push(Step { at_ms: now_ms, kind: kind.bounded(), detail });
             }
         });
-        true
+        kept
     }
 
     /// The boot that the machine is in, or its last.
@@ -275,8 +301,9 @@ impl Boots {
     fn open(&mut self, mac: MacAddr, now_ms: u64) -> u64 {
         let epoch = now_ms.max(self.last_epoch.saturating_add(1));
         self.last_epoch = epoch;
-        let boot = Boot { epoch, started_ms: now_ms, scripted: false, steps: Vec::new(), left_out: 0 };
-        self.edit(mac, now_ms, |machine| machine.insert(machine.boots.len(), boot));
+        self.edit(mac, now_ms, |machine| {
+            machine.boot_mut(epoch, now_ms);
+        });
         epoch
     }
 
@@ -284,26 +311,54 @@ impl Boots {
     fn edit(&mut self, mac: MacAddr, now_ms: u64, change: impl FnOnce(&mut Machine)) {
         if let Some(machine) = self.machines.get(&mac) {
             self.idle.remove(&machine.rank(mac));
-        } else if self.machines.len() >= MAX_MACHINES
-            && let Some((_, _, idlest)) = self.idle.pop_first()
-        {
-            self.machines.remove(&idlest);
+        } else if self.machines.len() >= MAX_MACHINES {
+            self.forget_idlest();
         }
         let machine = self.machines.entry(mac).or_default();
+        let before = machine.steps();
         change(machine);
         machine.seen_ms = now_ms;
+        machine.bound();
+        self.steps = self.steps + machine.steps() - before;
+        if machine.known && machine.boots.iter().any(|boot| boot.saved < boot.steps.len()) {
+            self.unsaved.insert(mac);
+        }
         self.idle.insert(machine.rank(mac));
+        while self.steps > MAX_STEPS_IN_ALL && self.machines.len() > 1 {
+            self.forget_idlest();
+        }
+    }
+
+    fn forget_idlest(&mut self) {
+        if let Some((.., idlest)) = self.idle.pop_first()
+            && let Some(machine) = self.machines.remove(&idlest)
+        {
+            self.steps -= machine.steps();
+        }
     }
 }
 
 impl Machine {
-    fn rank(&self, mac: MacAddr) -> (bool, u64, MacAddr) {
-        (self.boots.iter().any(|boot| boot.scripted), self.seen_ms, mac)
+    fn rank(&self, mac: MacAddr) -> Rank {
+        (self.known, self.boots.iter().any(|boot| boot.scripted), self.seen_ms, mac)
     }
 
-    fn insert(&mut self, at: usize, boot: Boot) {
-        self.boots.insert(at, boot);
-        if self.boots.len() > MAX_BOOTS {
+    fn steps(&self) -> usize {
+        self.boots.iter().map(|boot| boot.steps.len()).sum()
+    }
+
+    /// The boot of that epoch, begun if there is none.
+    fn boot_mut(&mut self, epoch: u64, started_ms: u64) -> &mut Boot {
+        let at = self.boots.partition_point(|other| other.epoch < epoch);
+        if self.boots.get(at).is_none_or(|other| other.epoch != epoch) {
+            self.boots.insert(at, Boot::new(epoch, started_ms));
+        }
+        &mut self.boots[at]
+    }
+
+    fn bound(&mut self) {
+        let most = if self.known { MAX_BOOTS } else { MAX_STRANGERS_BOOTS };
+        while self.boots.len() > most {
             // If all that came before have scripts, the one that is running is not the oldest.
             let earlier = self.boots.len() - 1;
             let unscripted = self.boots.iter().take(earlier).position(|boot| !boot.scripted);
@@ -313,15 +368,32 @@ impl Machine {
 }
 
 impl Boot {
-    fn push(&mut self, step: Step) {
-        if step.kind == StepKind::FirstWrite && self.steps.iter().any(|s| s.kind == StepKind::FirstWrite) {
-            return;
+    /// One that has just begun.
+    #[must_use]
+    pub fn new(epoch: u64, started_ms: u64) -> Self {
+        Self { epoch, started_ms, scripted: false, steps: Vec::new(), left_out: 0, saved: 0 }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = BootEntry> {
+        let Self { epoch, started_ms, scripted, .. } = *self;
+        self.steps.iter().map(move |step| BootEntry { epoch, started_ms, scripted, step: step.clone() })
+    }
+
+    /// `false`: it is not kept.
+    fn push(&mut self, step: Step) -> bool {
+        if step.kind.is_once() && self.steps.iter().any(|other| other.kind == step.kind) {
+            return false;
         }
-        let dhcp = self.steps.iter().filter(|step| step.kind.is_dhcp()).count();
-        if self.steps.len() >= MAX_STEPS || (step.kind.is_dhcp() && dhcp >= MAX_DHCP_STEPS) {
+        let count = |of: fn(&StepKind) -> bool| self.steps.iter().filter(|step| of(&step.kind)).count();
+        let full = |of: fn(&StepKind) -> bool, most| of(&step.kind) && count(of) >= most;
+        if self.steps.len() >= MAX_STEPS
+            || full(StepKind::is_dhcp, MAX_DHCP_STEPS)
+            || full(StepKind::is_fetch, MAX_FETCH_STEPS)
+        {
             self.left_out += 1;
-        } else {
-            self.steps.push(step);
+            return false;
         }
+        self.steps.push(step);
+        true
     }
 }

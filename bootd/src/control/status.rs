@@ -13,7 +13,7 @@ use super::answer::Wrong;
 use super::api::{BootStatus, BootStep, ClientStatus, DiskState, ServerStatus, Status};
 use super::{Control, clients};
 use crate::space;
-use crate::state::{step_name, unix_seconds};
+use crate::state::unix_seconds;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Which {
@@ -82,7 +82,7 @@ pub(super) async fn status(
 fn boot(boot: &Boot) -> BootStatus {
     let step = |step: &netboot::Step| BootStep {
         after: step.at_ms.saturating_sub(boot.started_ms),
-        what: step_name(&step.kind),
+        what: step.kind.to_string(),
         detail: step.detail.clone(),
     };
     BootStatus {

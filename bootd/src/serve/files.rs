@@ -23,6 +23,9 @@ const PROGRAM_SUFFIXES: [&str; 6] = [".efi", ".kpxe", ".kkpxe", ".pxe", ".lkrn",
 /// How many boot programs are known at most; those that come later in the order of names are not offered.
 const MAX_PROGRAMS: usize = 1000;
 
+/// How many entries of a folder are looked at for a name like one that was asked for in vain.
+const MAX_BESIDE: usize = 1000;
+
 /// How deep below the admin's directory boot programs are looked for.
 const MAX_DEPTH: usize = 4;
 
@@ -84,6 +87,19 @@ impl Files {
         all.sort();
         all.dedup();
         all
+    }
+
+    /// Names that there are in the folder of a name that there is not, for people. Only some, if there are very many.
+    pub(crate) fn beside(&self, name: &str) -> Vec<String> {
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        if prefix.split('/').any(|part| part == "..") {
+            return Vec::new();
+        }
+        let entries =
+            self.root.join(folder.trim_start_matches('/')).read_dir().into_iter().flatten().flatten();
+        let names = entries.take(MAX_BESIDE).filter_map(|entry| entry.file_name().into_string().ok());
+        names.map(|name| format!("{prefix}{name}")).collect()
     }
 
     /// Opens the file of that name.

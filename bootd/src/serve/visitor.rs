@@ -9,7 +9,7 @@
 //!   server, and as it must be where another server gives the addresses. Except that a machine which bootd knows,
 //!   and knows not to boot, gets nothing: what `bootd explain` says of it would not be true otherwise.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netboot::{Asked, Asker, BootPlan, FilePath, Stage, StepKind, plan};
 use site::MacAddr;
@@ -98,9 +98,26 @@ pub(crate) fn tell_missing(
     visitor: Option<MacAddr>,
     path: &str,
 ) {
-    let why = format!("there is no file {path}");
     if let Some(mac) = visitor {
-        state.boots.lock().record(mac, StepKind::Failed, &why, unix_millis());
+        let (programs, beside) = (state.files.programs(), state.files.beside(path));
+        let kind = StepKind::missing(path, programs.iter().chain(&beside).map(String::as_str));
+        state.boots.lock().record(mac, kind, service, unix_millis());
+    }
+    let why = format!("there is no file {path}");
+    state.events.emit(Event::Refused { service, peer, why });
+}
+
+/// Notes that a visitor was denied what it asked for: in the log, and in the timeline of who has that address.
+pub(crate) fn tell_refused(state: &State, service: &'static str, peer: SocketAddr, why: String) {
+    let holder = match peer.ip() {
+        IpAddr::V4(address) => {
+            let site = state.site.load();
+            state.leases.lock().holder(address, &site, unix_seconds())
+        }
+        IpAddr::V6(_) => None,
+    };
+    if let Some(mac) = holder {
+        state.boots.lock().record(mac, StepKind::Refused, &why, unix_millis());
     }
     state.events.emit(Event::Refused { service, peer, why });
 }

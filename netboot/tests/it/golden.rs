@@ -102,7 +102,8 @@ fn tell_boots(out: &mut String, boots: &Boots, lab: &Lab, machine: site::MacAddr
         let script = if boot.scripted { "with its script" } else { "without a script" };
         writeln!(out, "@ boot {} ms after the start, {script}", boot.epoch - start).unwrap();
         for step in &boot.steps {
-            writeln!(out, "@ {:>6} {:?} {}", step.at_ms - start, step.kind, step.detail).unwrap();
+            let line = format!("@ {:>6} {} {}", step.at_ms - start, step.kind, step.detail);
+            writeln!(out, "{}", line.trim_end()).unwrap();
         }
     }
     for lease in lab.leases.entries() {

@@ -1,12 +1,16 @@
 //! Which boot a machine is in, and what is remembered of it.
 
-use netboot::{Boot, Boots, Stage, StepKind};
+use netboot::{Boot, BootEntry, Boots, Fetch, FetchEnd, Stage, StepKind};
 
 use crate::lab::{Lab, START, ip, mac};
 use crate::wire::{discover, selecting};
 
 const NOW: u64 = START * 1000;
 const SECOND: u64 = 1000;
+
+fn searches() -> StepKind {
+    StepKind::Discover { stage: Stage::Firmware, firmware: None, secs: 0 }
+}
 
 #[derive(Clone, Copy)]
 enum Do {
@@ -33,7 +37,7 @@ fn play(what: &[Do]) -> Vec<usize> {
                 continue;
             }
             Ack => {
-                boots.record(mac(1), StepKind::Ack, "", now);
+                boots.record(mac(1), StepKind::Ack { stage: Stage::Ipxe, address: None }, "", now);
                 continue;
             }
             Firmware | Ipxe | System => {
@@ -43,7 +47,7 @@ fn play(what: &[Do]) -> Vec<usize> {
                     _ => Stage::Other,
                 };
                 let epoch = boots.on_discover(mac(1), stage, now);
-                boots.record(mac(1), StepKind::Discover, "", now);
+                boots.record(mac(1), searches(), "", now);
                 epoch.unwrap_or(0)
             }
             Script => boots.on_script(mac(1), now),
@@ -123,16 +127,16 @@ fn a_forged_discover_changes_nothing_of_the_running_boot() {
     for i in 0..1000 {
         // Also when each forged one is far from the one before.
         boots.on_discover(mac(1), Stage::Firmware, NOW + i * 500 * SECOND);
-        boots.record(mac(1), StepKind::Discover, "", NOW + i * 500 * SECOND);
+        boots.record(mac(1), searches(), "", NOW + i * 500 * SECOND);
     }
     assert_eq!(boots.on_login(mac(1), running, "Linux", NOW + 2), 2);
     assert!(boots.record_at(mac(1), running, StepKind::FirstWrite, "", NOW + 3));
-    assert!(boots.record_at(mac(1), running, StepKind::FirstWrite, "", NOW + 4));
+    assert!(!boots.record_at(mac(1), running, StepKind::FirstWrite, "", NOW + 4), "there is one first");
     let boot = boots.boot(mac(1), running).unwrap();
     let kinds: Vec<_> = boot.steps.iter().map(|step| step.kind.clone()).collect();
     let expected = [StepKind::Script, StepKind::Login(1), StepKind::Login(2), StepKind::FirstWrite];
     assert_eq!(kinds, expected);
-    assert_eq!(boots.history(mac(1)).count(), 8);
+    assert_eq!(boots.history(mac(1)).count(), 16);
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn forged_requests_do_not_crowd_out_the_boot() {
     let mut boots = Boots::new();
     boots.on_discover(mac(1), Stage::Firmware, NOW);
     for _ in 0..10_000 {
-        boots.record(mac(1), StepKind::Discover, "", NOW);
+        boots.record(mac(1), searches(), "", NOW);
     }
     let epoch = boots.on_script(mac(1), NOW);
     boots.on_login(mac(1), epoch, "", NOW);
@@ -185,6 +189,80 @@ fn epochs_grow_over_a_clock_that_goes_back_and_over_a_restart() {
 }
 
 #[test]
+fn what_was_kept_of_a_client_is_what_there_was() {
+    let mut boots = Boots::new();
+    boots.on_discover(mac(2), Stage::Firmware, NOW);
+    boots.record(mac(2), searches(), "", NOW);
+    assert_eq!(boots.take_unsaved(), [], "nothing is kept of machines that the site doesn't know");
+
+    let fetch = Fetch {
+        path: "undionly.kpxe".into(),
+        bytes: 70_000,
+        size: Some(70_000),
+        took_ms: 80,
+        resent: 0,
+        blksize: Some(1432),
+        end: FetchEnd::Complete,
+    };
+    let mut kept: Vec<BootEntry> = Vec::new();
+    let mut epoch = 0;
+    for n in 0..40 {
+        let now = NOW + n * 300 * SECOND;
+        boots.on_discover(mac(1), Stage::Firmware, now);
+        boots.record(mac(1), StepKind::TftpFile(fetch.clone()), "", now + 1);
+        epoch = boots.on_script(mac(1), now + 2);
+        let taken = boots.take_unsaved();
+        assert_eq!(taken.len(), 1);
+        kept.extend(taken.into_iter().flat_map(|(_, entries)| entries));
+        boots.on_login(mac(1), epoch, "iPXE", now + 3);
+    }
+    kept.extend(boots.take_unsaved().into_iter().flat_map(|(_, entries)| entries));
+    assert_eq!(boots.take_unsaved(), [], "each step once");
+
+    let text = serde_json::to_string(&kept).unwrap();
+    let mut after = Boots::new();
+    after.restore(mac(1), serde_json::from_str::<Vec<BootEntry>>(&text).unwrap());
+    assert_eq!(after.entries(mac(1)), boots.entries(mac(1)));
+    assert_eq!(after.history(mac(1)).count(), 16);
+    assert_eq!(after.take_unsaved(), [], "what came from the disk is on it");
+    assert!(after.on_script(mac(1), NOW) > epoch);
+}
+
+#[test]
+fn strangers_are_forgotten_before_clients() {
+    let mut boots = Boots::new();
+    let mut lab = Lab::new();
+    let event = lab.send(&discover(mac(1)).option(60, b"PXEClient").encode()).event;
+    boots.on_dhcp(&event, NOW);
+    for i in 0..20_000_u32 {
+        let [_, a, b, c] = i.to_be_bytes();
+        boots.on_discover(site::MacAddr::new([2, 0, 0, a, b, c]), Stage::Firmware, NOW + u64::from(i));
+    }
+    assert_eq!(boots.current(mac(1)).unwrap().steps.len(), 2, "a client that stalled before its script");
+    for n in 0..50 {
+        boots.on_discover(mac(9), Stage::Firmware, NOW + n * 500 * SECOND);
+    }
+    assert_eq!(boots.history(mac(9)).count(), 4);
+}
+
+#[test]
+fn all_steps_together_are_bounded() {
+    let mut boots = Boots::new();
+    for i in 0..500_u32 {
+        let [_, _, b, c] = i.to_be_bytes();
+        let machine = site::MacAddr::new([2, 0, 0, 0, b, c]);
+        for n in 0..16 {
+            let epoch = boots.on_script(machine, NOW + n);
+            for _ in 0..128 {
+                boots.record_at(machine, epoch, StepKind::Failed, "", NOW + n);
+            }
+        }
+    }
+    let steps: usize = boots.machines().flat_map(|m| boots.history(m)).map(|boot| boot.steps.len()).sum();
+    assert!((350_000..=400_000).contains(&steps), "{steps}");
+}
+
+#[test]
 fn a_boot_that_is_not_known_takes_no_steps() {
     let mut boots = Boots::new();
     assert!(!boots.record(mac(1), StepKind::Failed, "", NOW));
@@ -211,7 +289,9 @@ fn dhcp_writes_the_timeline() {
             .current(mac(last))
             .map_or(vec![], |boot: &Boot| boot.steps.iter().map(|s| s.kind.clone()).collect())
     };
-    assert_eq!(kinds(&boots, 2), [StepKind::Discover, StepKind::Silence]);
+    let asked =
+        StepKind::Discover { stage: Stage::Firmware, firmware: Some(netboot::Firmware::UefiX64), secs: 0 };
+    assert_eq!(kinds(&boots, 2), [asked, StepKind::Silence]);
     let silence = &boots.current(mac(2)).unwrap().steps[1];
     assert!(silence.detail.contains("There is no pool"), "{}", silence.detail);
     assert_eq!(kinds(&boots, 1), [], "a REQUEST opens nothing");

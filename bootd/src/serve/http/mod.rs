@@ -16,9 +16,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use netboot::{FilePath, StepKind, parse_http_path};
+use netboot::{Fetch, FetchEnd, FilePath, StepKind, parse_http_path};
 use parking_lot::Mutex;
 use site::MacAddr;
 use socket2::SockRef;
@@ -33,11 +33,11 @@ use self::head::{Head, HeadError, Method};
 use self::response::Response;
 use super::files::FileError;
 use super::script::{self, NoScript, RETRY_AFTER};
-use super::visitor::{Denied, Granted, admit, tell_missing, tell_unmade};
+use super::visitor::{Denied, Granted, admit, tell_missing, tell_refused, tell_unmade};
 use super::{ServiceError, listen_on};
 use crate::boot::ScriptError;
 use crate::events::Event;
-use crate::state::{Link, State};
+use crate::state::{Link, State, millis};
 use crate::systemd::Given;
 use crate::{managed, texts};
 
@@ -189,15 +189,23 @@ struct Visit {
 
 /// A file that is being sent, and to whom, for the timeline.
 #[derive(Debug)]
-struct Fetch {
+struct Sending {
     visitor: MacAddr,
     path: String,
+    size: Option<u64>,
+    since: Instant,
+}
+
+impl Sending {
+    fn new(visitor: MacAddr, path: &str, size: Option<u64>) -> Self {
+        Self { visitor, path: path.to_owned(), size, since: Instant::now() }
+    }
 }
 
 impl Service for Visit {
-    type Note = Option<Fetch>;
+    type Note = Option<Sending>;
 
-    async fn answer(&self, head: &Head) -> (Response, Option<Fetch>) {
+    async fn answer(&self, head: &Head) -> (Response, Option<Sending>) {
         let state = &self.state;
         state.counters.http_requests.inc();
         let Some(link) = state.links.get(self.link) else {
@@ -237,18 +245,22 @@ impl Service for Visit {
                     state.counters.scripts_refused.inc();
                 }
                 let response = Response::refusal(403, &why);
-                state.events.emit(Event::Refused { service: SERVICE, peer: self.peer.into(), why });
+                tell_refused(state, SERVICE, self.peer.into(), why);
                 (response, None)
             }
         }
     }
 
-    fn sent(&self, fetch: Option<Fetch>, outcome: &io::Result<u64>) {
-        let Some(Fetch { visitor, path }) = fetch else { return };
-        match outcome {
-            Ok(bytes) => self.state.step(visitor, StepKind::HttpFile { path, bytes: *bytes }, ""),
-            Err(e) => self.state.step(visitor, StepKind::Failed, &format!("HTTP of {path}: {e}")),
-        }
+    fn sent(&self, sending: Option<Sending>, outcome: &io::Result<u64>) {
+        let Some(Sending { visitor, path, size, since }) = sending else { return };
+        let (bytes, end, detail) = match outcome {
+            Ok(bytes) => (*bytes, FetchEnd::Complete, String::new()),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => (0, FetchEnd::Silent, e.to_string()),
+            Err(e) => (0, FetchEnd::Gone, e.to_string()),
+        };
+        let took_ms = millis(since.elapsed());
+        let fetch = Fetch { path, bytes, size, took_ms, resent: 0, blksize: None, end };
+        self.state.step(visitor, StepKind::HttpFile(fetch), &detail);
     }
 
     fn refused(&self, error: HeadError) {
@@ -266,12 +278,12 @@ impl Visit {
         mac: MacAddr,
         path: &str,
         made: Result<Response, ScriptError>,
-    ) -> (Response, Option<Fetch>) {
+    ) -> (Response, Option<Sending>) {
         match made {
             Ok(response) => {
                 let whole = head.method == Method::Get;
-                let fetch = whole.then(|| Fetch { visitor: mac, path: path.to_owned() });
-                (response.with("Cache-Control", "no-store"), fetch)
+                let sending = whole.then(|| Sending::new(mac, path, None));
+                (response.with("Cache-Control", "no-store"), sending)
             }
             Err(e @ ScriptError::NoSuchFile(_)) => {
                 tell_missing(&self.state, SERVICE, self.peer.into(), Some(mac), path);
@@ -284,15 +296,16 @@ impl Visit {
         }
     }
 
-    fn file(&self, head: &Head, path: &FilePath, visitor: Option<MacAddr>) -> (Response, Option<Fetch>) {
+    fn file(&self, head: &Head, path: &FilePath, visitor: Option<MacAddr>) -> (Response, Option<Sending>) {
         match self.state.files.open(path) {
             Ok(file) => {
+                let size = file.len;
                 let response = Response::file(file, path.as_str(), head);
                 // Clients that read a file in pieces read it in thousands, which says nothing in a timeline.
                 let whole = head.method == Method::Get && head.range.is_none();
-                let fetch =
-                    visitor.filter(|_| whole).map(|visitor| Fetch { visitor, path: path.to_string() });
-                (response, fetch)
+                let sending =
+                    visitor.filter(|_| whole).map(|mac| Sending::new(mac, path.as_str(), Some(size)));
+                (response, sending)
             }
             Err(e @ FileError::NotFound) => {
                 tell_missing(&self.state, SERVICE, self.peer.into(), visitor, path.as_str());

@@ -1,15 +1,17 @@
 //! What ties the portal to the rest of bootd: the disks of boots, their timelines, the log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use iscsi::{Account, Credentials, EndReason, Identity, Limits, Lun, LunOptions, Secret, Target};
+use iscsi::{
+    Account, Credentials, EndReason, Identity, Limits, LoginStatus, Lun, LunOptions, Secret, Target,
+};
 use lvm::Disk;
 use lvm::names::{self, DiskIdentity};
 use netboot::StepKind;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use site::MacAddr;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +20,7 @@ use super::portal::{Fact, Portal, Report, Table};
 use crate::boot::Login;
 use crate::events::Event;
 use crate::serve::{ServiceError, listen_on};
-use crate::state::{Link, State, step_name, unix_millis};
+use crate::state::{Link, State, unix_millis};
 use crate::systemd::Given;
 
 const SERVICE: &str = "iscsi";
@@ -117,7 +119,8 @@ impl Iscsi {
     /// When the runtime can't take the sockets.
     pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
         let table = Arc::clone(&state.targets.disks);
-        let portal = Arc::new(Portal::new(table, Arc::new(Teller(state)), Limits::default(), stop));
+        let teller = Teller { state, stop: stop.clone(), logged_out: Mutex::default() };
+        let portal = Arc::new(Portal::new(table, Arc::new(teller), Limits::default(), stop));
         let accepting = TaskTracker::new();
         for listener in self.listeners {
             let listener = tokio::net::TcpListener::from_std(listener)
@@ -133,11 +136,16 @@ impl Iscsi {
 }
 
 /// Tells bootd what happens at the portal.
-struct Teller(Arc<State>);
+struct Teller {
+    state: Arc<State>,
+    stop: CancellationToken,
+    /// The connections whose initiators have logged out, until they are closed: as many as there are connections.
+    logged_out: Mutex<HashSet<SocketAddr>>,
+}
 
 impl Report for Teller {
     fn tell(&self, peer: SocketAddr, fact: Fact<'_>) {
-        let counters = &self.0.counters;
+        let counters = &self.state.counters;
         match fact {
             Fact::Connected => counters.iscsi_connections.inc(),
             Fact::Refused { why } => {
@@ -147,22 +155,31 @@ impl Report for Teller {
             Fact::Session { target, event } => self.session(peer, target, event),
             Fact::DiskFailed { target, error } => {
                 counters.disk_errors.inc();
+                let full = error.kind() == block::ErrorKind::NoSpace;
+                let kind = if full { StepKind::DiskFull } else { StepKind::DiskFailed };
+                self.step(self.state.targets.owner(Some(target)), kind, &error.to_string());
                 let what = format!("the disk {target} failed: {error}");
-                self.0.events.emit(Event::Trouble { service: SERVICE, what });
+                self.state.events.emit(Event::Trouble { service: SERVICE, what });
             }
-            Fact::Closed { .. } => {}
+            Fact::Closed { target } => {
+                let logged_out = self.logged_out.lock().remove(&peer);
+                // A daemon that stops breaks sessions off, which come back by themselves.
+                if !logged_out && !self.stop.is_cancelled() {
+                    self.step(self.state.targets.owner(target), StepKind::Lost, &peer.ip().to_string());
+                }
+            }
         }
     }
 
     fn trouble(&self, error: &io::Error) {
         let what = format!("can't take a connection: {error}");
-        self.0.events.emit(Event::Trouble { service: SERVICE, what });
+        self.state.events.emit(Event::Trouble { service: SERVICE, what });
     }
 }
 
 impl Teller {
     fn session(&self, peer: SocketAddr, target: Option<&str>, event: iscsi::Event) {
-        let state = &self.0;
+        let state = &self.state;
         let owner = state.targets.owner(target);
         match event {
             iscsi::Event::LoggedIn { initiator, .. } => {
@@ -170,7 +187,7 @@ impl Teller {
                 let Some(owner) = owner else { return };
                 let detail = format!("{initiator} from {}", peer.ip());
                 let number = state.boots.lock().on_login(owner.mac, owner.epoch, &detail, unix_millis());
-                state.tell(owner.mac, format!("{}: {detail}", step_name(&StepKind::Login(number))));
+                state.tell(owner.mac, format!("{}: {detail}", StepKind::Login(number)));
             }
             iscsi::Event::LoginRefused { initiator, target, status, why } => {
                 state.counters.iscsi_login_failures.inc();
@@ -180,7 +197,8 @@ impl Teller {
                 // What a stranger tries at a client's disk is no step of that client's boot.
                 let is_its_own = |owner: &Owner| initiator.as_deref() == Some(&owner.initiator);
                 if let Some(owner) = state.targets.owner(target.as_deref()).filter(is_its_own) {
-                    state.step_at(owner.mac, owner.epoch, StepKind::Failed, &text);
+                    let chap = status == LoginStatus::AuthenticationFailure;
+                    state.step_at(owner.mac, owner.epoch, StepKind::LoginRefused { chap }, &text);
                 }
                 self.refused(peer, text);
             }
@@ -188,20 +206,23 @@ impl Teller {
                 state.counters.iscsi_protocol_errors.inc();
                 state.events.emit(Event::Malformed { service: SERVICE, peer, why });
             }
-            iscsi::Event::FirstWrite => self.step(owner, StepKind::FirstWrite),
-            iscsi::Event::LoggedOut => self.step(owner, StepKind::Logout),
+            iscsi::Event::FirstWrite => self.step(owner, StepKind::FirstWrite, ""),
+            iscsi::Event::LoggedOut => {
+                self.logged_out.lock().insert(peer);
+                self.step(owner, StepKind::Logout, "");
+            }
             _ => {}
         }
     }
 
-    fn step(&self, owner: Option<Owner>, kind: StepKind) {
+    fn step(&self, owner: Option<Owner>, kind: StepKind, detail: &str) {
         if let Some(owner) = owner {
-            self.0.step_at(owner.mac, owner.epoch, kind, "");
+            self.state.step_at(owner.mac, owner.epoch, kind, detail);
         }
     }
 
     fn refused(&self, peer: SocketAddr, why: String) {
-        self.0.events.emit(Event::Refused { service: SERVICE, peer, why });
+        self.state.events.emit(Event::Refused { service: SERVICE, peer, why });
     }
 }
 

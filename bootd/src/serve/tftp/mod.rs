@@ -15,10 +15,10 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netboot::tftp::{End, ErrorCode, MAX_REQUEST_LEN, Request, Source, Summary, error_packet};
-use netboot::{StepKind, parse_tftp_path};
+use netboot::{Fetch, FetchEnd, StepKind, parse_tftp_path};
 use site::MacAddr;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -31,10 +31,10 @@ use self::transfer::Unproven;
 use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
 use super::script::Which;
-use super::visitor::{Denied, Granted, admit, tell_missing, tell_unmade};
+use super::visitor::{Denied, Granted, admit, tell_missing, tell_refused, tell_unmade};
 use super::{ServiceError, listen_error, run_until, script};
 use crate::events::Event;
-use crate::state::{Link, State};
+use crate::state::{Counters, Link, State, millis};
 use crate::texts;
 
 const SERVICE: &str = "tftp";
@@ -200,8 +200,11 @@ impl Visit {
         };
         match self.find(link, &socket, request).await {
             Ok(Found { request, source, visitor }) => {
+                let size = source.len();
+                let unfinished = Unfinished::begin(&self.state, visitor, &request.filename, size);
                 let summary = transfer::run(&socket, &request, source, &self.place).await;
-                self.note(&request.filename, visitor, &summary);
+                unfinished.finish();
+                self.note(&request.filename, visitor, size, &summary);
             }
             Err(Some((code, why))) => {
                 let _ = socket.send(&error_packet(code, &why)).await;
@@ -290,13 +293,12 @@ impl Visit {
 
     /// Tells whoever runs the site why a client got nothing, and hands the reason on.
     fn refuse(&self, why: String) -> String {
-        let event = Event::Refused { service: SERVICE, peer: self.peer.into(), why: why.clone() };
-        self.state.events.emit(event);
+        tell_refused(&self.state, SERVICE, self.peer.into(), why.clone());
         why
     }
 
     /// Counts a transfer that ended, and puts it into its client's timeline.
-    fn note(&self, name: &str, visitor: Option<MacAddr>, summary: &Summary) {
+    fn note(&self, name: &str, visitor: Option<MacAddr>, size: u64, summary: &Summary) {
         let state = &self.state;
         let Summary { end, bytes, blksize, windowsize, resent, took } = summary;
         tracing::debug!(
@@ -304,23 +306,67 @@ impl Visit {
              {resent} resent",
             self.peer
         );
-        let path = name.escape_debug().to_string();
-        let (kind, why) = match end {
+        let (ended, detail) = match end {
             // It only asked for the length and will be back.
             End::Probe => return,
-            End::Complete | End::Unconfirmed => {
-                state.counters.tftp_completed.inc();
-                (StepKind::TftpFile { path, bytes: *bytes }, String::new())
-            }
-            end => {
-                state.counters.tftp_failed.inc();
-                (StepKind::Failed, format!("TFTP of {path}: {end}"))
-            }
+            End::Complete | End::Unconfirmed => (FetchEnd::Complete, String::new()),
+            End::Aborted { .. } => (FetchEnd::Aborted, end.to_string()),
+            End::TimedOut => (FetchEnd::Silent, String::new()),
+            End::Unreachable => (FetchEnd::Gone, String::new()),
+            End::SourceFailed(why) => (FetchEnd::Unreadable, why.clone()),
         };
+        let Counters { tftp_completed, tftp_failed, .. } = state.counters.as_ref();
+        let ended_well = ended == FetchEnd::Complete;
+        if ended_well { tftp_completed } else { tftp_failed }.inc();
+        let path = name.escape_debug().to_string();
         if let Some(mac) = visitor {
-            state.step(mac, kind, &why);
-        } else if !why.is_empty() {
+            let fetch = Fetch {
+                path,
+                bytes: *bytes,
+                size: Some(size),
+                took_ms: millis(*took),
+                resent: *resent,
+                blksize: Some(*blksize),
+                end: ended,
+            };
+            state.step(mac, StepKind::TftpFile(fetch), &detail);
+        } else if !ended_well {
+            let why = format!("TFTP of {path}: {end}");
             state.events.emit(Event::Refused { service: SERVICE, peer: self.peer.into(), why });
+        }
+    }
+}
+
+/// A transfer to a known machine that is under way. When it is dropped before its end, its client has asked for the same
+/// from the same port again, which is noted.
+struct Unfinished(Option<(Arc<State>, MacAddr, Fetch, Instant)>);
+
+impl Unfinished {
+    fn begin(state: &Arc<State>, visitor: Option<MacAddr>, name: &str, size: u64) -> Self {
+        Self(visitor.map(|mac| {
+            let fetch = Fetch {
+                path: name.escape_debug().to_string(),
+                bytes: 0,
+                size: Some(size),
+                took_ms: 0,
+                resent: 0,
+                blksize: None,
+                end: FetchEnd::BegunAnew,
+            };
+            (Arc::clone(state), mac, fetch, Instant::now())
+        }))
+    }
+
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some((state, mac, fetch, since)) = self.0.take() {
+            let fetch = Fetch { took_ms: millis(since.elapsed()), ..fetch };
+            state.step(mac, StepKind::TftpFile(fetch), "");
         }
     }
 }
