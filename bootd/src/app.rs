@@ -97,7 +97,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let started = unix_millis();
     let given = Given::from_systemd()?;
     let directory = DataDirectory::take(&config)?;
-    let store = Store::open(&location(&config))?;
+    let store = Arc::new(Store::open(&location(&config))?);
     let site = store.snapshot()?;
     let menus = Menus::new(data::templates(&config.menus())?)?;
     let files = files(&config);
@@ -118,7 +118,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let adopted = engine.reap()?;
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
-    let parts = Parts { config, site, menus, files, leases };
+    let parts = Parts { config, store, site, menus, files, leases };
     let state = Arc::new(state(parts, engine, events, counters));
     let serves = serves(&state);
     let kept = boot::adopt(&state, adopted);
@@ -126,7 +126,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
         tracing::info!("disks of an earlier process that are served again as they were: {kept}");
     }
     let recent = Arc::new(Recent::default());
-    let control = Control::new(Arc::clone(&state), store, Arc::clone(&recent), serves.clone(), started);
+    let control = Control::new(Arc::clone(&state), Arc::clone(&recent), serves.clone(), started);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
     let result = runtime.block_on(async {
@@ -144,6 +144,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
 /// What was read at the start.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) store: Arc<Store>,
     pub(crate) site: Arc<Site>,
     pub(crate) menus: Menus,
     pub(crate) files: Files,
@@ -152,11 +153,13 @@ pub(crate) struct Parts {
 
 /// What the services share.
 pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, counters: Arc<Counters>) -> State {
-    let Parts { config, site, menus, files, leases } = parts;
+    let Parts { config, store, site, menus, files, leases } = parts;
     State {
         links: links(&config, &files),
         config,
         site: ArcSwap::new(site),
+        store,
+        refreshing: Mutex::default(),
         leases: Mutex::new(leases),
         boots: Mutex::new(Boots::new()),
         firmwares: Mutex::default(),

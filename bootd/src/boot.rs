@@ -12,25 +12,21 @@ use std::sync::Arc;
 
 use block::Bytes;
 use lvm::{Attached, Disk, DiskRequest, EngineError, names};
-use menus::MenuError;
-use netboot::{Asker, BootPlan, Firmware, Stage, StepKind, plan};
+use menus::{DiskFacts, MenuError};
+use netboot::{Asker, BootPlan, Firmware, Stage, Start, StepKind, plan, plan_as_usual};
 use serde::{Deserialize, Serialize};
-use site::{Client, Image, ImageName, MacAddr, Site};
+use site::entity::EntityName;
+use site::{ChoiceKind, Client, ClientName, Image, ImageName, MacAddr, Site};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::config::Config;
 use crate::events::Event;
+use crate::scripts::{NO_DISK_TEMPLATE, Script, use_up};
 use crate::state::{Link, State, unix_millis};
 use crate::texts::{RENDER_DEADLINE, context, disk_facts, render};
 
-/// The template of clients that name none.
-const DEFAULT_TEMPLATE: &str = "default.ipxe";
-
 /// The template of what signed boot programs run first.
 const AUTOEXEC_TEMPLATE: &str = "autoexec.ipxe";
-
-/// The template of clients that get no disk.
-const NO_DISK_TEMPLATE: &str = "nodisk.ipxe";
 
 /// The logical unit that every target has its disk at.
 pub(crate) const LUN: u64 = 0;
@@ -72,6 +68,9 @@ pub(crate) enum ScriptError {
     /// The client may not boot, so nothing is rendered for it but what tells its user so.
     #[error("{0}")]
     MayNotBoot(String),
+    /// It is none of the client's choices.
+    #[error("the choice {0} is not offered to {1}")]
+    NotOffered(EntityName, ClientName),
     /// The template is wrong, or says what is not there.
     #[error("the template can't be rendered: {0}")]
     Menu(#[from] MenuError),
@@ -122,8 +121,20 @@ impl From<JoinError> for ScriptError {
     }
 }
 
-/// The boot script of the client `mac`, which asked from `peer` by `link` and was admitted there; its disk has
-/// been made when it returns. A client that may not boot gets a script that says why on its screen.
+/// A client that asks for a script, and was admitted.
+struct Asking<'a> {
+    state: &'a Arc<State>,
+    link: &'a Link,
+    peer: Ipv4Addr,
+    site: Arc<Site>,
+    client: Arc<Client>,
+    firmware: Option<Firmware>,
+    plan: BootPlan,
+}
+
+/// The boot script of the client `mac`, which asked from `peer` by `link` and was admitted there; its disk, if it boots
+/// from one, has been made when it returns. A client that may choose gets its menu, which makes nothing. One that may
+/// not boot gets a script that says why on its screen.
 ///
 /// # Errors
 /// When there can be no script. It has been put in the timeline, logged and counted; a disk of an earlier boot
@@ -136,37 +147,156 @@ pub(crate) async fn script(
 ) -> Result<String, ScriptError> {
     // One at a time for each client, so that the later epoch's disk is the one that stays.
     let _turn = state.script_turns.of(mac).lock().await;
-    let site = state.site.load_full();
-    let firmware = state.firmwares.lock().get(&mac).copied();
-    let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, &site, &link.settings);
-    let Some(client) = plan.client.clone() else {
-        state.counters.scripts_failed.inc();
-        return Err(ScriptError::UnknownClient(mac));
-    };
-    let Some(image) = plan.image.clone() else {
-        let facts = context(&state.config, link, &client, peer, firmware, &plan, None);
-        return Ok(render(state, &site, NO_DISK_TEMPLATE.to_owned(), facts).await?.text);
-    };
-    let epoch = state.boots.lock().on_script(mac, unix_millis());
-    let made = make(state, &site, link, &client, &image, &plan, epoch, peer, firmware).await;
-    match &made {
-        Ok(_) => {
-            state.counters.scripts_rendered.inc();
-            state.tell(mac, format!("boot script sent to {peer}, fresh disk of {} made", image.name));
-        }
-        Err(e) => {
-            state.counters.scripts_failed.inc();
-            let why = e.to_string();
-            state.boots.lock().record_at(mac, epoch, StepKind::ScriptFailed, &why, unix_millis());
-            state.events.emit(Event::Trouble { service: "boot", what: format!("{}: {why}", client.name) });
-        }
+    let mut asking = Asking::of(state, link, mac, peer)?;
+    if let Start::Once(choice) = asking.plan.start.clone() {
+        let text = asking.text(&Script::Choice(Arc::clone(&choice))).await?;
+        let name = &asking.client.name;
+        let Err(why) = use_up(state, name, &choice.name).await else { return Ok(text) };
+        // To boot it now and again would be worse than to boot it later: it may be an installer.
+        let what = format!("{name} boots as usual, and {} still once: {why}", choice.name);
+        state.events.emit(Event::Trouble { service: "boot", what });
+        asking.plan_as_usual();
     }
-    made
+    let script = Script::of(&asking.plan);
+    asking.text(&script).await
 }
 
-/// The template of the client's boot script.
-pub(crate) fn script_template<'a>(client: &'a Client, plan: &BootPlan) -> &'a str {
-    if plan.may_boot() { client.menu.as_deref().unwrap_or(DEFAULT_TEMPLATE) } else { NO_DISK_TEMPLATE }
+/// The menu of the client `mac`, as [`script`].
+///
+/// # Errors
+/// As [`script`]; and when it has none.
+pub(crate) async fn menu(
+    state: &Arc<State>,
+    link: &Link,
+    mac: MacAddr,
+    peer: Ipv4Addr,
+) -> Result<String, ScriptError> {
+    let asking = Asking::of(state, link, mac, peer)?;
+    if !asking.plan.may_boot() {
+        return asking.text(&Script::Nothing).await;
+    }
+    asking.text(&Script::Menu).await
+}
+
+/// The script of one of the choices of the client `mac`, as [`script`].
+///
+/// # Errors
+/// As [`script`]; and when it may not boot that.
+pub(crate) async fn choice(
+    state: &Arc<State>,
+    link: &Link,
+    mac: MacAddr,
+    peer: Ipv4Addr,
+    name: &EntityName,
+) -> Result<String, ScriptError> {
+    let _turn = state.script_turns.of(mac).lock().await;
+    let asking = Asking::of(state, link, mac, peer)?;
+    let Some(choice) = asking.plan.choice(name.as_str()).cloned() else {
+        return Err(ScriptError::NotOffered(name.clone(), asking.client.name.clone()));
+    };
+    asking.text(&Script::Choice(choice)).await
+}
+
+impl<'a> Asking<'a> {
+    fn of(state: &'a Arc<State>, link: &'a Link, mac: MacAddr, peer: Ipv4Addr) -> Result<Self, ScriptError> {
+        let site = state.site.load_full();
+        let firmware = state.firmwares.lock().get(&mac).copied();
+        let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, &site, &link.settings);
+        let Some(client) = plan.client.clone() else {
+            state.counters.scripts_failed.inc();
+            return Err(ScriptError::UnknownClient(mac));
+        };
+        Ok(Self { state, link, peer, site, client, firmware, plan })
+    }
+
+    fn plan_as_usual(&mut self) {
+        let asker = Asker::supposed(self.client.mac, Stage::Ipxe, self.firmware);
+        self.plan = plan_as_usual(&asker, &self.link.interface, &self.site, &self.link.settings);
+    }
+
+    /// The script, and what it takes to boot by it.
+    async fn text(&self, script: &Script) -> Result<String, ScriptError> {
+        let Self { state, peer, client, .. } = self;
+        let leads_on = match script {
+            Script::Nothing | Script::Menu => true,
+            Script::Choice(choice) => choice.kind == ChoiceKind::Menu,
+            Script::Disk => false,
+        };
+        if leads_on {
+            let text = self.render(script, None, None).await?;
+            let name = match script {
+                Script::Choice(choice) => Some(choice.title.clone()),
+                Script::Menu => Some(client.name.to_string()),
+                Script::Nothing | Script::Disk => None,
+            };
+            if let Some(name) = name {
+                state.step(client.mac, StepKind::Menu { name }, "");
+            }
+            return Ok(text);
+        }
+        let epoch = state.boots.lock().on_script(client.mac, unix_millis());
+        if let Script::Choice(choice) = script {
+            let name = choice.name.to_string();
+            state.step_at(client.mac, epoch, StepKind::Choice { name }, "");
+        }
+        let made = self.make(script, epoch).await;
+        match &made {
+            Ok((_, image)) => {
+                state.counters.scripts_rendered.inc();
+                let disk = image.as_ref().map(|image| format!(", fresh disk of {} made", image.name));
+                let told = format!("boot script sent to {peer}{}", disk.unwrap_or_default());
+                state.tell(client.mac, told);
+            }
+            Err(e) => {
+                state.counters.scripts_failed.inc();
+                let why = e.to_string();
+                state.boots.lock().record_at(client.mac, epoch, StepKind::ScriptFailed, &why, unix_millis());
+                state
+                    .events
+                    .emit(Event::Trouble { service: "boot", what: format!("{}: {why}", client.name) });
+            }
+        }
+        made.map(|(text, _)| text)
+    }
+
+    async fn render(
+        &self,
+        script: &Script,
+        image: Option<&Image>,
+        disk: Option<DiskFacts>,
+    ) -> Result<String, ScriptError> {
+        let Self { state, link, peer, site, client, firmware, plan } = self;
+        let facts = script.facts(&state.config, link, client, *peer, *firmware, plan, image, disk);
+        Ok(render(state, site, script.template(client), facts).await?.text)
+    }
+
+    /// Renders the script, then makes the disk that it speaks of: a template that is wrong resets nothing.
+    async fn make(&self, script: &Script, epoch: u64) -> Result<(String, Option<Arc<Image>>), ScriptError> {
+        let Self { state, link, peer, client, .. } = self;
+        let config = &state.config;
+        let Some(image) = script.image(client, &self.site) else {
+            return Ok((self.render(script, None, None).await?, None));
+        };
+        let login = Login {
+            mac: client.mac,
+            epoch,
+            target: names::target_iqn(&config.names, &image.name, &client.name, epoch)?,
+            initiator: names::initiator_iqn(&config.names, &client.name)?,
+            user: names::initiator_iqn(&config.names, &client.name)?,
+            secret: random_secret()?,
+        };
+        let disk = disk_facts(config, link, &login, *peer, Some(login.secret.clone()));
+        let text = self.render(script, Some(&image), Some(disk)).await?;
+        let request = disk_request(config, client, &image, &login)?;
+        let (engine, checked) = (Arc::clone(&state.engine), Image::clone(&image));
+        let attached = spawn_blocking(move || -> Result<Attached, ScriptError> {
+            check_unchanged(checked)?;
+            Ok(engine.attach(request)?)
+        });
+        let (Attached::Made(disk) | Attached::Already(disk)) = attached.await??;
+        state.targets.export(&login, &disk);
+        Ok((text, Some(image)))
+    }
 }
 
 /// What a boot program that looks for `autoexec.ipxe` gets: the way to its boot script. Makes no disk.
@@ -186,43 +316,6 @@ pub(crate) async fn autoexec(
     let template = if plan.may_boot() { AUTOEXEC_TEMPLATE } else { NO_DISK_TEMPLATE };
     let facts = context(&state.config, link, &client, peer, firmware, &plan, None);
     Ok(render(state, &site, template.to_owned(), facts).await?.text)
-}
-
-/// Renders the script, then makes the disk that it speaks of: a template that is wrong resets nothing.
-#[allow(clippy::too_many_arguments)]
-async fn make(
-    state: &Arc<State>,
-    site: &Arc<Site>,
-    link: &Link,
-    client: &Client,
-    image: &Image,
-    plan: &BootPlan,
-    epoch: u64,
-    peer: Ipv4Addr,
-    firmware: Option<Firmware>,
-) -> Result<String, ScriptError> {
-    let config = &state.config;
-    let login = Login {
-        mac: client.mac,
-        epoch,
-        target: names::target_iqn(&config.names, &image.name, &client.name, epoch)?,
-        initiator: names::initiator_iqn(&config.names, &client.name)?,
-        user: names::initiator_iqn(&config.names, &client.name)?,
-        secret: random_secret()?,
-    };
-    let disk = disk_facts(config, link, &login, peer, Some(login.secret.clone()));
-    let facts = context(config, link, client, peer, firmware, plan, Some(disk));
-    let template = script_template(client, plan).to_owned();
-    let text = render(state, site, template, facts).await?.text;
-    let request = disk_request(config, client, image, &login)?;
-    let (engine, image) = (Arc::clone(&state.engine), image.clone());
-    let attached = spawn_blocking(move || -> Result<Attached, ScriptError> {
-        check_unchanged(image)?;
-        Ok(engine.attach(request)?)
-    });
-    let (Attached::Made(disk) | Attached::Already(disk)) = attached.await??;
-    state.targets.export(&login, &disk);
-    Ok(text)
 }
 
 /// Whether the image's file still has the length that it was taken in with; a file of another length is not that

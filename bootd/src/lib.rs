@@ -14,6 +14,7 @@ mod events;
 mod machine;
 mod managed;
 mod privileges;
+mod scripts;
 mod serve;
 mod space;
 mod state;

@@ -10,7 +10,7 @@ use lvm::Engine;
 use menus::Menus;
 use netboot::{Boots, DhcpEvent, Firmware, Interface, Leases, Settings, StepKind};
 use parking_lot::Mutex;
-use site::{MacAddr, Site};
+use site::{MacAddr, Site, Store, StoreError};
 
 use crate::config::Config;
 use crate::events::{Event, Events};
@@ -26,6 +26,10 @@ pub(crate) struct State {
     pub(crate) links: Vec<Link>,
     /// The site; `control` replaces it whole. Take one snapshot per packet or request.
     pub(crate) site: ArcSwap<Site>,
+    /// Where the site is kept. Calls may block: use `spawn_blocking`.
+    pub(crate) store: Arc<Store>,
+    /// Held while a snapshot is taken and put in force, so that an older one never replaces a newer one.
+    pub(crate) refreshing: Mutex<()>,
     /// Who holds which address.
     pub(crate) leases: Mutex<Leases>,
     /// Each client's boots and their timelines.
@@ -77,6 +81,17 @@ impl State {
         if event.asker.stage != netboot::Stage::Other {
             self.tell(mac, format!("DHCP from {}: {}", event.asker.stage, event.decision));
         }
+    }
+
+    /// Puts the site as the database has it in force. Blocks.
+    pub(crate) fn refresh(&self) -> Result<(), StoreError> {
+        let _turn = self.refreshing.lock();
+        let site = self.store.snapshot()?;
+        let revision = site.revision();
+        if self.site.swap(site).revision() != revision {
+            self.events.emit(Event::SiteChanged { revision });
+        }
+        Ok(())
     }
 
     /// Notes a step of the boot that the machine is in.

@@ -40,19 +40,20 @@ pub(crate) fn config(directory: &Path) -> Config {
 }
 
 /// Its state, with an empty site in a real database, and the end of its events.
-pub(crate) fn state(directory: &Path) -> (Arc<State>, Store, Receiver<Event>) {
+pub(crate) fn state(directory: &Path) -> (Arc<State>, Arc<Store>, Receiver<Event>) {
     let config = config(directory);
     for folder in [&config.data, &config.files(), &config.menus(), &config.images()] {
         std::fs::create_dir_all(folder).unwrap();
     }
-    let store = Store::open(&app::location(&config)).unwrap();
+    let store = Arc::new(Store::open(&app::location(&config)).unwrap());
     let menus = menus::Menus::new(data::templates(&config.menus()).unwrap()).unwrap();
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
     let engine = app::engine(&config).unwrap();
     let files = app::files(&config);
-    let parts =
-        app::Parts { config, site: store.snapshot().unwrap(), menus, files, leases: Default::default() };
+    let site = store.snapshot().unwrap();
+    let leases = Default::default();
+    let parts = app::Parts { config, store: Arc::clone(&store), site, menus, files, leases };
     (Arc::new(app::state(parts, engine, events, counters)), store, told)
 }
 

@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::boot::{LUN, Login, ScriptError};
 use crate::config::Config;
+use crate::scripts::menu_facts;
 use crate::state::{Link, State};
 
 /// How long a text may take to render. A template that takes longer is a mistake; its client gets an error.
@@ -112,6 +113,8 @@ pub(crate) fn context(
             disk,
         },
         why: plan.why.iter().map(ToString::to_string).collect(),
+        menu: menu_facts(link, client, firmware, plan),
+        choice: None,
     }
 }
 

@@ -82,5 +82,7 @@ fn context() -> Context {
             }),
         },
         why: Vec::new(),
+        menu: None,
+        choice: None,
     }
 }

@@ -22,6 +22,51 @@ pub struct Context {
     pub boot: BootFacts,
     /// Why the client gets what it gets, one sentence each, as `why`.
     pub why: Vec<String>,
+    /// What the client may choose among, as `menu`; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub menu: Option<MenuFacts>,
+    /// What is being booted, as `choice`, where it is one of the site's choices. Beside these fields it has the
+    /// variables of its entity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ChoiceFacts>,
+}
+
+/// A menu, made for one client.
+#[derive(Debug, Clone, Serialize)]
+pub struct MenuFacts {
+    /// `menu.title`.
+    pub title: String,
+    /// `menu.items`: what can be chosen, in its order; what no menu shows is left out.
+    pub items: Vec<ChoiceFacts>,
+    /// `menu.default`: the name of what is booted when nobody chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// `menu.timeout`: for how many milliseconds it waits; 0: until somebody chooses.
+    pub timeout: u64,
+    /// `menu.hidden`: whether it shows only if a key is pressed.
+    pub hidden: bool,
+    /// `menu.url`: where the client's outermost menu is.
+    pub url: String,
+    /// `menu.choices_url`: what the choices' URLs begin with; a name and `.ipxe` complete one.
+    pub choices_url: String,
+    /// `menu.inner`: whether it is a sub-menu.
+    pub inner: bool,
+}
+
+/// One of the site's choices.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChoiceFacts {
+    /// `choice.name`.
+    pub name: String,
+    /// `choice.title`.
+    pub title: String,
+    /// `choice.kind`: `disk`, `linux`, `installer`, `wim`, `program`, `local` or `menu`.
+    pub kind: String,
+    /// `choice.key`: the key that chooses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<char>,
+    /// `choice.url`: where its script is for this client.
+    pub url: String,
 }
 
 /// Who is booting.

@@ -4,6 +4,7 @@
 //! template does and on what it keeps ([`guard`]), no way around the check on values, and errors that say where a
 //! refused value was to be printed.
 
+mod files;
 mod guard;
 mod locate;
 mod lookup;
@@ -23,6 +24,9 @@ use crate::labnet::Host;
 use crate::menus::{MAX_OUTPUT, made_by};
 use crate::stop::Stop;
 use crate::view::{ConfigView, Variable};
+
+/// The type of what clients may be given to boot.
+const CHOICE_TYPE: &str = "choice";
 
 /// The type of appservers.
 const SERVER_TYPE: &str = "server";
@@ -66,6 +70,8 @@ impl Engine {
         ipxe.register_filter("safe", unavailable);
         ipxe.register_filter("join", lookup::join);
         ipxe.register_filter("replace", lookup::replace);
+        ipxe.register_filter("file_url", files::file_url);
+        ipxe.register_filter("beside", files::beside);
         lookup::register(&mut ipxe);
         // As they were written, for errors that show their lines; then what is rendered.
         ipxe.clone().add_raw_templates(texts).map_err(|error| load_error(&error))?;
@@ -183,6 +189,11 @@ impl Traits {
             let facts = values.get(&"server".into()).cloned().unwrap_or_else(Value::none);
             let server = variables(view.variables(SERVER_TYPE, &context.server.name), &facts);
             values.insert("server".into(), server);
+        }
+        if let Some(choice) = &context.choice {
+            let facts = values.get(&"choice".into()).cloned().unwrap_or_else(Value::none);
+            let choice = variables(view.variables(CHOICE_TYPE, &choice.name), &facts);
+            values.insert("choice".into(), choice);
         }
         Value::from(values)
     }

@@ -11,7 +11,7 @@ mod site_view;
 mod stop;
 mod view;
 
-pub use context::{BootFacts, ClientFacts, Context, DiskFacts, Secret, ServerFacts};
+pub use context::{BootFacts, ChoiceFacts, ClientFacts, Context, DiskFacts, MenuFacts, Secret, ServerFacts};
 pub use error::{MenuError, Place};
 pub use instances::{Machine, Role};
 pub use labnet::{MAX_BYTES, MAX_COLUMN, MAX_DEPTH, MAX_NODES, MAX_PATTERN, MAX_PROGRAM, MAX_STEPS};

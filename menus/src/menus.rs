@@ -31,11 +31,26 @@ pub const TEMPLATE_SUFFIX: &str = ".tera";
 /// `en1018`.
 pub const INSTANCES_SUFFIX: &str = ".for";
 
-const SHIPPED: &[(&str, &str)] = &[
-    ("autoexec.ipxe.tera", include_str!("../templates/autoexec.ipxe.tera")),
-    ("default.ipxe.tera", include_str!("../templates/default.ipxe.tera")),
-    ("nodisk.ipxe.tera", include_str!("../templates/nodisk.ipxe.tera")),
-];
+macro_rules! shipped {
+    ($($name:literal,)*) => {
+        const SHIPPED: &[(&str, &str)] =
+            &[$((concat!($name, ".tera"), include_str!(concat!("../templates/", $name, ".tera"))),)*];
+    };
+}
+
+shipped! {
+    "autoexec.ipxe",
+    "choice-installer.ipxe",
+    "choice-linux.ipxe",
+    "choice-local.ipxe",
+    "choice-program.ipxe",
+    "choice-wim.ipxe",
+    "default.ipxe",
+    "menu.ipxe",
+    "nodisk.ipxe",
+    "parts/failed.ipxe",
+    "parts/keep-san.ipxe",
+}
 
 /// The type of the entities that boot.
 pub(crate) const CLIENT_TYPE: &str = "client";

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use site::MacAddr;
+use site::entity::EntityName;
 
 use crate::pxe::Asker;
 use crate::settings::{Interface, Settings};
@@ -13,6 +14,9 @@ const MAX_PATH_LEN: usize = 512;
 const MAX_PART_LEN: usize = 255;
 
 const SCRIPT: &str = "script.ipxe";
+const MENU: &str = "menu.ipxe";
+const CHOICE: &str = "choice";
+const SCRIPT_SUFFIX: &str = ".ipxe";
 const AUTOEXEC: &str = "autoexec.ipxe";
 
 /// What a name that a client asks for stands for.
@@ -22,6 +26,18 @@ pub enum Asked {
     Script {
         /// Whose.
         mac: MacAddr,
+    },
+    /// The menu of the client with that network card, also where its boot script leads elsewhere.
+    Menu {
+        /// Whose.
+        mac: MacAddr,
+    },
+    /// The script of one of its choices.
+    Choice {
+        /// Whose.
+        mac: MacAddr,
+        /// Which.
+        name: EntityName,
     },
     /// The boot script of whoever asks: iPXE looks for it beside the program that it was loaded as.
     Autoexec,
@@ -59,14 +75,31 @@ impl fmt::Display for FilePath {
 /// Where the asker's iPXE finds its script: over HTTP, or over TFTP if it says that it has no HTTP.
 #[must_use]
 pub fn script_url(asker: &Asker, iface: &Interface, settings: &Settings) -> String {
-    let mac = asker.mac.hyphenated();
-    if asker.ipxe.is_some_and(|features| !features.http) {
-        return format!("tftp://{}/{mac}/{SCRIPT}", iface.address);
-    }
-    format!("{}/boot/{mac}/{SCRIPT}", settings.http_origin(iface))
+    format!("{}/{SCRIPT}", scripts(asker, iface, settings))
 }
 
-/// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `/files/<path>`, and for managed files
+/// Where it finds its menu.
+#[must_use]
+pub fn menu_url(asker: &Asker, iface: &Interface, settings: &Settings) -> String {
+    format!("{}/{MENU}", scripts(asker, iface, settings))
+}
+
+/// What the URLs of its choices' scripts begin with; a name and `.ipxe` complete one.
+#[must_use]
+pub fn choices_url(asker: &Asker, iface: &Interface, settings: &Settings) -> String {
+    format!("{}/{CHOICE}/", scripts(asker, iface, settings))
+}
+
+/// Where all of its scripts are.
+fn scripts(asker: &Asker, iface: &Interface, settings: &Settings) -> String {
+    let mac = asker.mac.hyphenated();
+    if asker.ipxe.is_some_and(|features| !features.http) {
+        return format!("tftp://{}/{mac}", iface.address);
+    }
+    format!("{}/boot/{mac}", settings.http_origin(iface))
+}
+
+/// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `menu.ipxe` and `choice/<name>.ipxe` beside it, `/files/<path>`, and for managed files
 /// `/client/files`, `/client/files/<name>` and `/client/bootd-files.sh`. A query is not part of it.
 #[must_use]
 pub fn parse_http_path(path: &str) -> Asked {
@@ -83,7 +116,7 @@ pub fn parse_http_path(path: &str) -> Asked {
     }
 }
 
-/// What a TFTP request's file name stands for: `<path>`, `<mac>/script.ipxe`.
+/// What a TFTP request's file name stands for: `<path>`, `<mac>/script.ipxe` and its neighbours.
 #[must_use]
 pub fn parse_tftp_path(name: &str) -> Asked {
     let Some(parts) = parts(name) else { return Asked::Other };
@@ -106,6 +139,11 @@ fn parts(name: &str) -> Option<Vec<&str>> {
 fn script(parts: &[&str]) -> Option<Asked> {
     match parts {
         [mac, SCRIPT] => mac.parse().ok().map(|mac| Asked::Script { mac }),
+        [mac, MENU] => mac.parse().ok().map(|mac| Asked::Menu { mac }),
+        [mac, CHOICE, file] => {
+            let (mac, name) = (mac.parse().ok()?, file.strip_suffix(SCRIPT_SUFFIX)?.parse().ok()?);
+            Some(Asked::Choice { mac, name })
+        }
         _ => None,
     }
 }

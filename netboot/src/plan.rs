@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use site::{Client, Image, Site};
+use site::{Choice, Client, Image, Site};
 
+use crate::offer::{Offer, Start, image_of, offer, start};
 use crate::paths::script_url;
 use crate::pxe::{Asker, Firmware, Method, Stage};
 use crate::reason::Reason;
@@ -37,7 +38,11 @@ pub struct BootPlan {
     pub boot_program: Option<BootProgram>,
     /// The script that its iPXE is to run.
     pub script_url: Option<String>,
-    /// The image whose copy becomes its disk. `Some` exactly if it may boot, whatever it asks for just now.
+    /// What it may choose among.
+    pub offer: Offer,
+    /// Where its script leads: somewhere exactly if it may boot, whatever it asks for just now.
+    pub start: Start,
+    /// The image of the disk that its script makes without anyone's choosing; `None`: it makes none.
     pub image: Option<Arc<Image>>,
     /// Why, as sentences in the order of the decisions.
     pub why: Vec<Reason>,
@@ -47,13 +52,29 @@ impl BootPlan {
     /// Whether this machine may boot: have a script rendered, be served its files, log in to its disk.
     #[must_use]
     pub fn may_boot(&self) -> bool {
-        self.image.is_some()
+        self.start != Start::Nothing
+    }
+
+    /// The choice of that name, if it may boot that.
+    #[must_use]
+    pub fn choice(&self, name: &str) -> Option<&Arc<Choice>> {
+        self.offer.get(name).filter(|_| self.may_boot())
     }
 }
 
 /// What `asker` gets on that interface, by that snapshot of the site.
 #[must_use]
 pub fn plan(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings) -> BootPlan {
+    made(asker, iface, site, settings, true)
+}
+
+/// The same without what it is to boot once, for when that can't be taken out of the site.
+#[must_use]
+pub fn plan_as_usual(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings) -> BootPlan {
+    made(asker, iface, site, settings, false)
+}
+
+fn made(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings, with_once: bool) -> BootPlan {
     let mut plan = BootPlan::default();
     let client = site.client_by_mac(asker.mac);
     match client {
@@ -75,7 +96,21 @@ pub fn plan(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings) 
     }
     let Some(client) = client else { return plan };
     plan.client = Some(Arc::clone(client));
-    plan.image = image(client, site, &mut plan.why);
+    if client.enabled {
+        let own = image(client, site);
+        plan.offer = offer(client, asker.firmware, site, &mut plan.why);
+        plan.offer.once = plan.offer.once.filter(|_| with_once);
+        plan.start = start(client, &plan.offer, own.map(AsRef::as_ref), &mut plan.why);
+        plan.image = match &plan.start {
+            Start::Image => own.map(Arc::clone),
+            Start::Choice(choice) | Start::Once(choice) if choice.makes_disk() => {
+                image_of(choice, client, site)
+            }
+            _ => None,
+        };
+    } else {
+        plan.why.push(Reason::Disabled(client.name.clone()));
+    }
     if !plan.may_boot() {
         return plan;
     }
@@ -108,21 +143,9 @@ fn address(
     None
 }
 
-fn image(client: &Client, site: &Site, why: &mut Vec<Reason>) -> Option<Arc<Image>> {
-    if !client.enabled {
-        why.push(Reason::Disabled(client.name.clone()));
-        return None;
-    }
-    let Some(name) = &client.image else {
-        why.push(Reason::NoImage(client.name.clone()));
-        return None;
-    };
-    let Some(image) = site.image(name) else {
-        why.push(Reason::ImageMissing(client.name.clone(), name.clone()));
-        return None;
-    };
-    why.push(Reason::Image(image.name.clone(), image.version.clone()));
-    Some(Arc::clone(image))
+/// The image of its own.
+fn image<'a>(client: &Client, site: &'a Site) -> Option<&'a Arc<Image>> {
+    site.image(client.image.as_ref()?)
 }
 
 /// The programs that suit a firmware, best first. On UEFI x64 `snponly.efi` is preferred, since it uses the

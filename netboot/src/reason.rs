@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use site::entity::EntityName;
 use site::{ClientName, ImageName, MacAddr, Version};
 
+use crate::offer::MAX_OFFERED;
 use crate::plan::MAX_FILE_LEN;
 use crate::pool::PoolRange;
 use crate::pxe::Firmware;
@@ -37,6 +39,24 @@ pub enum Reason {
     ImageMissing(ClientName, ImageName),
     /// It boots this.
     Image(ImageName, Version),
+    /// It boots this choice the next time only.
+    Once(EntityName),
+    /// It may choose among these.
+    Offered(Vec<EntityName>),
+    /// Its menu waits for so many seconds, then goes on with that.
+    Menu(u64, Option<EntityName>),
+    /// Its menu waits until somebody chooses.
+    MenuWaits,
+    /// It boots this choice without a menu.
+    Straight(EntityName),
+    /// A choice that it should have is not there.
+    ChoiceMissing(EntityName),
+    /// A choice is not for its firmware.
+    ChoiceUnsuited(EntityName, Firmware),
+    /// A choice would make a disk, and there is no image to make it from.
+    ChoiceWithoutImage(EntityName),
+    /// It has more choices than are offered.
+    TooManyChoices,
     /// It did not ask to boot.
     AsksForAddressOnly,
     /// The program for its firmware.
@@ -87,6 +107,36 @@ impl fmt::Display for Reason {
             ),
             Self::Image(image, version) => {
                 write!(f, "It boots the image \"{image}\", version {version}.")
+            }
+            Self::Once(choice) => {
+                write!(f, "It boots \"{choice}\" the next time, and only then.")
+            }
+            Self::Offered(choices) => {
+                let names: Vec<_> = choices.iter().map(EntityName::as_str).collect();
+                write!(f, "It may choose among {}.", names.join(", "))
+            }
+            Self::Menu(seconds, Some(choice)) => {
+                write!(f, "Its menu waits for {seconds} s, then goes on with \"{choice}\".")
+            }
+            Self::Menu(seconds, None) => write!(f, "Its menu waits for {seconds} s."),
+            Self::MenuWaits => f.write_str(
+                "Its menu waits until somebody chooses: it has neither an image nor a default choice.",
+            ),
+            Self::Straight(choice) => write!(f, "It boots \"{choice}\" without a menu."),
+            Self::ChoiceMissing(choice) => write!(
+                f,
+                "The choice \"{choice}\" is left out: there is none, or it lacks something (bootd site show \
+                 choice/{choice})."
+            ),
+            Self::ChoiceUnsuited(choice, firmware) => {
+                write!(f, "The choice \"{choice}\" is left out: it is not for {firmware} firmware.")
+            }
+            Self::ChoiceWithoutImage(choice) => write!(
+                f,
+                "The choice \"{choice}\" is left out: neither it nor the client names an image that exists."
+            ),
+            Self::TooManyChoices => {
+                write!(f, "It has more than {MAX_OFFERED} choices; the others are left out.")
             }
             Self::AsksForAddressOnly => {
                 f.write_str("It does not ask to boot now, so it gets an address only.")

@@ -82,7 +82,7 @@ pub enum StepKind {
         /// What.
         name: String,
     },
-    /// Its script was rendered and its disk made.
+    /// Its script was rendered and its disk, if it boots from one, made.
     Script,
     /// Its script or disk could not be made.
     ScriptFailed,

@@ -9,7 +9,7 @@ mod names;
 mod snapshot;
 mod store;
 
-pub use model::{Client, Image};
+pub use model::{Choice, ChoiceKind, Client, Image, Menu};
 pub use names::{ClientName, ImageName, MacAddr, NameError, Version};
 pub use snapshot::Site;
 pub use store::{

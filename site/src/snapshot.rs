@@ -11,12 +11,13 @@ use std::sync::Arc;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::entity::{
-    CLIENT_TYPE, Definition, Definitions, Edit, EditError, Effect, Entity, EntityId, EntityName, GROUP_TYPE,
-    GROUPS, IMAGE_TYPE, Inactive, Model, SITE_DEFAULTS, SITE_TYPE, Values, client_edits, image_edits,
+    CHOICE_TYPE, CLIENT_TYPE, Definition, Definitions, Edit, EditError, Effect, Entity, EntityId, EntityName,
+    GROUP_TYPE, GROUPS, IMAGE_TYPE, Inactive, Model, SITE_DEFAULTS, SITE_TYPE, Values, client_edits,
+    image_edits,
 };
 use crate::lookup::Lookup;
 use crate::names::ascii;
-use crate::{Client, ClientName, Image, ImageName, MacAddr};
+use crate::{Choice, Client, ClientName, Image, ImageName, MacAddr, Menu};
 
 /// The variables that a typed view is made of and that may be inherited. Others concern it only if it can't do
 /// without them.
@@ -28,6 +29,7 @@ pub struct Site {
     model: Model,
     clients: Lookup<ClientName, Arc<Client>>,
     images: Lookup<ImageName, Arc<Image>>,
+    choices: Lookup<EntityName, Arc<Choice>>,
     by_mac: Lookup<MacAddr, Arc<Client>>,
     by_address: Lookup<Ipv4Addr, Arc<Client>>,
     by_uuid: Lookup<[u8; 16], Arc<Client>>,
@@ -125,6 +127,18 @@ impl Site {
     #[must_use]
     pub fn image(&self, name: &ImageName) -> Option<&Arc<Image>> {
         self.images.get(name)
+    }
+
+    /// The choice of that name.
+    #[must_use]
+    pub fn choice(&self, name: &EntityName) -> Option<&Arc<Choice>> {
+        self.choices.get(name)
+    }
+
+    /// What the client of that name may choose among.
+    #[must_use]
+    pub fn menu(&self, client: &ClientName) -> Menu {
+        self.model.menu(client.as_str())
     }
 
     /// All clients, by name.
@@ -245,6 +259,9 @@ impl Site {
         if id.kind.as_str() == IMAGE_TYPE {
             self.images.remove_mut(name);
         }
+        if id.kind.as_str() == CHOICE_TYPE {
+            self.choices.remove_mut(name);
+        }
         if id.kind.as_str() != CLIENT_TYPE {
             return;
         }
@@ -272,6 +289,13 @@ impl Site {
                 Some(Ok(image)) => {
                     let image = Arc::new(image);
                     return self.images.insert_mut(image.name.clone(), image);
+                }
+                Some(Err(inactive)) => Some(inactive),
+                None => None,
+            },
+            CHOICE_TYPE => match self.model.choice(name) {
+                Some(Ok(choice)) => {
+                    return self.choices.insert_mut(choice.name.clone(), Arc::new(choice));
                 }
                 Some(Err(inactive)) => Some(inactive),
                 None => None,

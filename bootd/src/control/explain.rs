@@ -13,7 +13,8 @@ use site::{Client, ClientName, Image, MacAddr, Site};
 use super::answer::Wrong;
 use super::api::{Case, ExplainedDisk, ExplainedScript, Explanation};
 use super::{Control, entities};
-use crate::boot::{Login, overlay_limit, script_template};
+use crate::boot::{Login, overlay_limit};
+use crate::scripts::Script;
 use crate::state::{Link, State, unix_seconds};
 use crate::texts;
 
@@ -52,24 +53,27 @@ pub(super) async fn explain(
         for (asks, asker) in &askers {
             let plan = plan(asker, &link.interface, &site, &link.settings);
             cases.push(case(link, asks, &plan, leased));
-            if let (Some(client), Some(image)) = (&plan.client, &plan.image) {
-                boots.get_or_insert_with(|| (link, plan.clone(), Arc::clone(client), Arc::clone(image)));
+            if let Some(client) = plan.client.as_ref().filter(|_| plan.may_boot()) {
+                boots.get_or_insert_with(|| (link, plan.clone(), Arc::clone(client)));
             }
         }
     }
     let client = site.client_by_mac(mac).map(|client| Client::clone(client));
     let (disk, script) = match boots {
-        Some((link, plan, client, image)) => {
-            let login = login_to_come(state, &client, &image)?;
-            let disk = ExplainedDisk {
+        Some((link, plan, client)) => {
+            let first = Script::of(&plan);
+            let image = first.image(&client, &site);
+            let login = image.as_ref().map(|image| login_to_come(state, &client, image)).transpose()?;
+            let disk = image.as_ref().zip(login.as_ref()).map(|(image, login)| ExplainedDisk {
                 image: image.name.clone(),
                 version: image.version.clone(),
                 path: image.path.clone(),
                 target: login.target.clone(),
                 initiator: login.initiator.clone(),
                 overlay_limit: overlay_limit(&state.config, &client).0,
-            };
-            (Some(disk), Some(script(state, link, &client, &plan, &login).await))
+            });
+            let script = script(state, link, &client, &plan, &first, image.as_deref(), login.as_ref()).await;
+            (disk, Some(script))
         }
         None => (None, None),
     };
@@ -132,14 +136,17 @@ async fn script(
     link: &Link,
     client: &Client,
     plan: &BootPlan,
-    login: &Login,
+    script: &Script,
+    image: Option<&Image>,
+    login: Option<&Login>,
 ) -> ExplainedScript {
     let firmware = state.firmwares.lock().get(&client.mac).copied();
     let peer = stand_in(state, client, link);
-    let disk = texts::disk_facts(&state.config, link, login, peer, Some(login.secret.clone()));
-    let context = texts::context(&state.config, link, client, peer, firmware, plan, Some(disk));
-    let template = script_template(client, plan).to_owned();
-    match texts::render(state, &state.site.load_full(), template.clone(), context).await {
+    let disk =
+        login.map(|login| texts::disk_facts(&state.config, link, login, peer, Some(login.secret.clone())));
+    let facts = script.facts(&state.config, link, client, peer, firmware, plan, image, disk);
+    let template = script.template(client);
+    match texts::render(state, &state.site.load_full(), template.clone(), facts).await {
         Ok(made) => ExplainedScript { template, text: Some(made.text), error: None },
         Err(e) => ExplainedScript { template, text: None, error: Some(e.to_string()) },
     }

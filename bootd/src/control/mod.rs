@@ -55,7 +55,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// What the API's answers are made of.
 pub(crate) struct Control {
     state: Arc<State>,
-    store: Store,
+    store: Arc<Store>,
     recent: Arc<Recent>,
     /// What is served where, for people.
     serves: Vec<String>,
@@ -63,31 +63,18 @@ pub(crate) struct Control {
     started: u64,
     /// The templates' stamp when they were last read.
     templates: Mutex<Option<Stamp>>,
-    /// Held while a snapshot is taken and put in force, so that an older one never replaces a newer one.
-    refreshing: Mutex<()>,
 }
 
 impl Control {
-    pub(crate) fn new(
-        state: Arc<State>,
-        store: Store,
-        recent: Arc<Recent>,
-        serves: Vec<String>,
-        started: u64,
-    ) -> Self {
+    pub(crate) fn new(state: Arc<State>, recent: Arc<Recent>, serves: Vec<String>, started: u64) -> Self {
         let templates = Mutex::new(templates_stamp(&state.config.menus()));
-        Self { state, store, recent, serves, started, templates, refreshing: Mutex::new(()) }
+        let store = Arc::clone(&state.store);
+        Self { state, store, recent, serves, started, templates }
     }
 
     /// Puts the site as the database has it in force.
     fn refresh(&self) -> Result<(), StoreError> {
-        let _turn = self.refreshing.lock();
-        let site = self.store.snapshot()?;
-        let revision = site.revision();
-        if self.state.site.swap(site).revision() != revision {
-            self.state.events.emit(Event::SiteChanged { revision });
-        }
-        Ok(())
+        self.state.refresh()
     }
 
     /// Reads the templates again if one was added, changed or removed. While one is wrong, all stay as they were.

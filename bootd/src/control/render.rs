@@ -12,12 +12,18 @@ use super::Control;
 use super::answer::Wrong;
 use super::api::Rendering;
 use super::explain::{login_to_come, stand_in};
-use crate::boot;
+use crate::scripts::Script;
 use crate::state::{Link, State};
 use crate::{managed, texts};
 
 /// What a client's boot script is called, whatever its template.
 const SCRIPT: &str = "script.ipxe";
+
+/// What its menu is called.
+const MENU: &str = "menu.ipxe";
+
+/// What its choices' scripts are called begins so.
+const CHOICES: &str = "choice/";
 
 /// What is to be rendered, and for whom.
 #[derive(Debug, Deserialize)]
@@ -41,29 +47,42 @@ pub(super) async fn render(
     })?;
     let firmware = state.firmwares.lock().get(&client.mac).copied();
     let peer = stand_in(state, client, link);
-    let own_script = boot::script_template(client, &plan);
-    let is_script = asked.file == SCRIPT || asked.file == own_script;
-    let (template, login) = if is_script {
+    let script = script(&asked.file, client, &plan)?;
+    let image = script.as_ref().and_then(|script| script.image(client, &site));
+    let to_come = || image.as_ref().or(plan.image.as_ref()).map(|image| login_to_come(state, client, image));
+    let login = match &script {
         // The boot to come, its secret masked; a boot that runs has been given its script.
-        (
-            own_script.to_owned(),
-            plan.image.as_ref().map(|image| login_to_come(state, client, image)).transpose()?,
-        )
-    } else if plan.may_boot() {
-        let running = state.targets.login_of(client.mac);
-        let to_come = || plan.image.as_ref().map(|image| login_to_come(state, client, image)).transpose();
-        (asked.file.clone(), running.map_or_else(to_come, |login| Ok(Some(login)))?)
-    } else {
-        let why: Vec<String> = plan.why.iter().map(ToString::to_string).collect();
-        return Err(Wrong::invalid(why.join(" "), "a client that may not boot gets its boot script only"));
+        Some(_) => image.as_ref().map(|image| login_to_come(state, client, image)).transpose()?,
+        None if plan.may_boot() => match state.targets.login_of(client.mac) {
+            Some(running) => Some(running),
+            None => to_come().transpose()?,
+        },
+        None => {
+            let why: Vec<String> = plan.why.iter().map(ToString::to_string).collect();
+            return Err(Wrong::invalid(
+                why.join(" "),
+                "a client that may not boot gets its boot script only",
+            ));
+        }
     };
-    let secret = |login: &boot::Login| is_script.then(|| login.secret.clone());
+    let is_script = script.is_some();
     let disk = login.map(|login| {
-        let secret = secret(&login);
+        let secret = is_script.then(|| login.secret.clone());
         texts::disk_facts(&state.config, link, &login, peer, secret)
     });
     let masked = disk.as_ref().is_some_and(|disk| disk.secret.is_some());
-    let facts = texts::context(&state.config, link, client, peer, firmware, &plan, disk);
+    let (template, facts) = match &script {
+        Some(script) => {
+            let config = &state.config;
+            let image = image.as_deref();
+            let facts = script.facts(config, link, client, peer, firmware, &plan, image, disk);
+            (script.template(client), facts)
+        }
+        None => {
+            let facts = texts::context(&state.config, link, client, peer, firmware, &plan, disk);
+            (asked.file.clone(), facts)
+        }
+    };
     if !is_script
         && !state.menus.load().has(&template)
         && let Some(managed) = managed::managed(site.as_ref(), &facts, &template)?
@@ -86,6 +105,26 @@ pub(super) async fn render(
         masked,
         text: made.text,
     }))
+}
+
+/// Which of the client's scripts that name stands for; `None`: it is another text.
+fn script(file: &str, client: &Client, plan: &BootPlan) -> Result<Option<Script>, Wrong> {
+    let first = Script::of(plan);
+    if file == SCRIPT || file == first.template(client) {
+        return Ok(Some(first));
+    }
+    if file == MENU {
+        return Ok(Some(Script::Menu).filter(|_| !plan.offer.shown().is_empty()));
+    }
+    let Some(name) = file.strip_prefix(CHOICES) else { return Ok(None) };
+    let name = name.strip_suffix(".ipxe").unwrap_or(name);
+    match plan.choice(name) {
+        Some(choice) => Ok(Some(Script::Choice(Arc::clone(choice)))),
+        None => Err(Wrong::not_found(
+            format!("the choice {name} is not offered to {}", client.name),
+            format!("see what is with: bootd explain {}", client.name),
+        )),
+    }
 }
 
 /// Where the client is, as far as that is known: the interface with its address, else the first that it may boot

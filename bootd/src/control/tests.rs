@@ -32,12 +32,12 @@ struct Fixture {
 impl Fixture {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (state, store, _told) = testing::state(directory.path());
+        let (state, _store, _told) = testing::state(directory.path());
         let socket = ControlSocket::bind(&state.config).unwrap();
         let mode = std::fs::metadata(state.config.socket()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "the socket is its user's alone");
         let serves = vec!["tests".to_owned()];
-        let control = Control::new(Arc::clone(&state), store, Arc::new(Recent::default()), serves, 1);
+        let control = Control::new(Arc::clone(&state), Arc::new(Recent::default()), serves, 1);
         let stop = CancellationToken::new();
         let running = tokio::spawn(socket.run(Arc::new(control), stop.clone()));
         let flags = Flags { data: Some(state.config.data.clone()), ..Flags::default() };

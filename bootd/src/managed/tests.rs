@@ -70,6 +70,8 @@ fn facts() -> Context {
             disk: None,
         },
         why: Vec::new(),
+        menu: None,
+        choice: None,
     }
 }
 

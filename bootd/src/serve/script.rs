@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use site::MacAddr;
+use site::entity::EntityName;
 use tokio::sync::Semaphore;
 
 use crate::boot::{self, ScriptError};
@@ -20,10 +21,14 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 static PLACES: Semaphore = Semaphore::const_new(MAX_IN_THE_MAKING);
 
 /// Which script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Which {
-    /// The one that makes the disk.
+    /// The one that a boot begins with.
     Boot,
+    /// The menu.
+    Menu,
+    /// The one of a choice.
+    Choice(EntityName),
     /// The one that boot programs look for by themselves; it leads to the other.
     Autoexec,
 }
@@ -61,6 +66,8 @@ pub(super) async fn make(
         let link = state.links.get(link).ok_or_else(|| ScriptError::Internal("no such link".into()))?;
         match which {
             Which::Boot => boot::script(&state, link, mac, peer).await,
+            Which::Menu => boot::menu(&state, link, mac, peer).await,
+            Which::Choice(name) => boot::choice(&state, link, mac, peer, &name).await,
             Which::Autoexec => boot::autoexec(&state, link, mac, peer).await,
         }
     });

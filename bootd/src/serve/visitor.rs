@@ -168,6 +168,8 @@ fn decide(
         }
         Asked::ManagedProgram => Ok(Granted::ManagedProgram),
         Asked::Script { mac } => script(peer, holder, Some(mac), Which::Boot, plan_of),
+        Asked::Menu { mac } => script(peer, holder, Some(mac), Which::Menu, plan_of),
+        Asked::Choice { mac, name } => script(peer, holder, Some(mac), Which::Choice(name), plan_of),
         Asked::Autoexec => script(peer, holder, None, Which::Autoexec, plan_of),
     }
 }
@@ -201,7 +203,17 @@ fn script(
         )));
     }
     let plan = plan_of(holder);
-    if plan.client.is_some() { Ok(Granted::Script(holder, which)) } else { Err(Denied::Script(why(&plan))) }
+    let Some(client) = &plan.client else { return Err(Denied::Script(why(&plan))) };
+    match &which {
+        Which::Choice(name) if plan.choice(name.as_str()).is_none() => Err(Denied::Script(format!(
+            "the choice {name} is not offered to {}, which may choose only among its own (bootd explain {})",
+            client.name, client.name
+        ))),
+        Which::Menu if plan.may_boot() && plan.offer.shown().is_empty() => {
+            Err(Denied::Script(format!("{} has no menu, since it has no choices", client.name)))
+        }
+        _ => Ok(Granted::Script(holder, which)),
+    }
 }
 
 fn why(plan: &BootPlan) -> String {

@@ -87,6 +87,8 @@ fn context() -> Context {
             }),
         },
         why: vec!["Because.".into()],
+        menu: None,
+        choice: None,
     }
 }
 

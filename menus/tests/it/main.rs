@@ -41,6 +41,8 @@ fn rook() -> Context {
             }),
         },
         why: Vec::new(),
+        menu: None,
+        choice: None,
     }
 }
 

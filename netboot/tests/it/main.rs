@@ -13,6 +13,7 @@ mod golden;
 mod guard;
 mod lab;
 mod leases;
+mod offer;
 mod paths;
 mod plan;
 mod proxy;

@@ -32,6 +32,9 @@ fn tftp_names() {
     {
         assert_eq!(parse_tftp_path(name), script, "{name}");
     }
+    let name = "memtest".parse().unwrap();
+    assert_eq!(parse_tftp_path("52-54-00-77-01-01/menu.ipxe"), Asked::Menu { mac: mac(1) });
+    assert_eq!(parse_tftp_path("52-54-00-77-01-01/choice/memtest.ipxe"), Asked::Choice { mac: mac(1), name });
     for name in ["autoexec.ipxe", "/autoexec.ipxe", "secure\\autoexec.ipxe"] {
         assert_eq!(parse_tftp_path(name), Asked::Autoexec, "{name}");
     }
@@ -47,7 +50,15 @@ fn http_paths() {
         "shim joins so"
     );
     assert_eq!(parse_http_path("/files/autoexec.ipxe"), Asked::Autoexec);
+    let name = "mem.test".parse().unwrap();
+    let choice = Asked::Choice { mac: mac(1), name };
+    assert_eq!(parse_http_path("/boot/52-54-00-77-01-01/choice/mem.test.ipxe"), choice);
+    assert_eq!(parse_http_path("/boot/52-54-00-77-01-01/menu.ipxe"), Asked::Menu { mac: mac(1) });
     for path in [
+        "/boot/52-54-00-77-01-01/choice/memtest",
+        "/boot/52-54-00-77-01-01/choice/.ipxe",
+        "/boot/52-54-00-77-01-01/choice/a%20b.ipxe",
+        "/boot/x/choice/memtest.ipxe",
         "",
         "/",
         "/files",

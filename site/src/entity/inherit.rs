@@ -19,6 +19,9 @@ pub const GROUP_TYPE: &str = "group";
 /// The variable that lists an entity's groups.
 pub const GROUPS: &str = "groups";
 
+/// The variable that says what a client boots the next time only: what is used up can't be shared.
+pub const BOOT_ONCE: &str = "boot_once";
+
 /// The type of the one entity that lends to all.
 pub const SITE_TYPE: &str = "site";
 
@@ -27,7 +30,7 @@ pub const SITE_DEFAULTS: &str = "defaults";
 
 /// Whether a variable can be inherited at all.
 pub(super) fn is_lent(definition: &Definition, variable: &str) -> bool {
-    !definition.unique && variable != GROUPS
+    !definition.unique && ![GROUPS, BOOT_ONCE].contains(&variable)
 }
 
 /// Where an effective value comes from.

@@ -20,14 +20,14 @@ pub use definition::{
 pub use edit::{Edit, Effect, removal, revert};
 pub use error::EditError;
 pub use format::Format;
-pub use inherit::{Effective, GROUP_TYPE, GROUPS, Origin, SITE_DEFAULTS, SITE_TYPE};
+pub use inherit::{BOOT_ONCE, Effective, GROUP_TYPE, GROUPS, Origin, SITE_DEFAULTS, SITE_TYPE};
 pub use model::Model;
 pub use names::{EntityId, EntityName, TableName, TypeName, VariableName};
 pub use record::Entity;
 pub use revision::{Revision, diff};
 pub use search::{Expression, ExpressionError, MAX_EXPRESSION, MAX_NESTING, Subjects};
 pub use values::{MAX_VALUE, MAX_VALUES, Values};
-pub use views::{CLIENT_TYPE, IMAGE_TYPE, Inactive, client_edits, image_edits};
+pub use views::{CHOICE_TYPE, CLIENT_TYPE, IMAGE_TYPE, Inactive, client_edits, image_edits};
 
 #[cfg(test)]
 mod tests;

@@ -5,16 +5,20 @@ use std::str::FromStr;
 
 use super::edit::Edit;
 use super::format::boolean;
+use super::inherit::BOOT_ONCE;
 use super::model::Model;
 use super::names::{EntityId, VariableName};
 use super::values::Values;
-use crate::{Client, Image, NameError, checks};
+use crate::{Choice, Client, Image, Menu, NameError, checks};
 
 /// The type of clients.
 pub const CLIENT_TYPE: &str = "client";
 
 /// The type of images.
 pub const IMAGE_TYPE: &str = "image";
+
+/// The type of what clients may be given to boot.
+pub const CHOICE_TYPE: &str = "choice";
 
 /// An entity that is stored but not served, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +65,46 @@ impl Model {
         }))
     }
 
+    /// The choice of that name; `None`: there is none.
+    #[must_use]
+    pub fn choice(&self, name: &str) -> Option<Result<Choice, Inactive>> {
+        let view = View::of(self, CHOICE_TYPE, name)?;
+        Some(view.and_then(|view| {
+            let firmware = view.list::<String>("firmware")?;
+            let is_for = |wanted: &str| firmware.is_empty() || firmware.iter().any(|name| name == wanted);
+            Ok(Choice {
+                name: view.parse(name)?,
+                title: view.text("title").unwrap_or(name).to_owned(),
+                kind: view.required("kind")?,
+                key: view.text("key").and_then(|key| key.chars().next()),
+                hidden: view.text("hidden").and_then(boolean).unwrap_or(false),
+                bios: is_for("bios"),
+                uefi: is_for("uefi"),
+                choices: view.list("choices")?,
+                image: view.optional("image")?,
+                keep_san: view.text("keep_san").and_then(boolean).unwrap_or(false),
+                template: view.optional("template")?,
+            })
+        }))
+    }
+
+    /// What the client of that name may choose among. What makes no sense, which definitions keep out, is left out.
+    #[must_use]
+    pub fn menu(&self, client: &str) -> Menu {
+        let values = |variable| self.effective(CLIENT_TYPE, client, variable).map(|found| found.values);
+        let first = |variable| values(variable).and_then(Values::first);
+        let name = |variable| first(variable).and_then(|name| name.parse().ok());
+        let choices = values("choices").into_iter().flat_map(Values::iter);
+        Menu {
+            choices: choices.filter_map(|name| name.parse().ok()).collect(),
+            default: name("default_choice"),
+            timeout: first("menu_timeout").and_then(|seconds| seconds.parse().ok()),
+            title: first("menu_title").map(str::to_owned),
+            hidden: first("menu_hidden").and_then(boolean).unwrap_or(false),
+            once: name(BOOT_ONCE),
+        }
+    }
+
     /// That an entity lacks what is mandatory, if it does.
     pub(crate) fn lacking(&self, id: &EntityId) -> Option<Inactive> {
         View::of(self, id.kind.as_str(), id.name.as_str())?.err()
@@ -99,6 +143,12 @@ impl<'a> View<'a> {
 
     fn optional<T: FromStr<Err: Display>>(&self, variable: &str) -> Result<Option<T>, Inactive> {
         self.text(variable).map(|text| self.parse(text)).transpose()
+    }
+
+    fn list<T: FromStr<Err: Display>>(&self, variable: &str) -> Result<Vec<T>, Inactive> {
+        let values = self.model.effective(self.id.kind.as_str(), self.id.name.as_str(), variable);
+        let values = values.into_iter().flat_map(|found| found.values.iter());
+        values.map(|text| self.parse(text)).collect()
     }
 
     fn required<T: FromStr<Err: Display>>(&self, variable: &str) -> Result<T, Inactive> {

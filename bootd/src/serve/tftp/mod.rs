@@ -236,8 +236,8 @@ impl Visit {
             },
             Ok(Granted::Script(mac, which)) => {
                 let request = match which {
-                    Which::Autoexec => request,
-                    Which::Boot => self.prove(socket, request).await?,
+                    Which::Autoexec | Which::Menu => request,
+                    Which::Boot | Which::Choice(_) => self.prove(socket, request).await?,
                 };
                 match script::make(state, self.link, peer, mac, which).await {
                     Ok(text) => {

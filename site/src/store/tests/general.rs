@@ -182,7 +182,7 @@ fn bad_input_is_refused_with_what_would_pass_and_nothing_changes(lab: &Lab) {
         (set("client/a", "mac", &["a", "b"]), ["one value", "not 2"]),
         (set("client/a", "room", &[&huge]), ["10485760 bytes", "65536 are allowed"]),
         (set("client/a", "room", &["a\0b"]), ["control character", "EN1018"]),
-        (set("client/a", "rom", &["x"]), ["no variable rom", "room"]),
+        (set("client/a", "rooms", &["x"]), ["no variable rooms", "perhaps room"]),
         (set("client/b", "room", &["x"]), ["no client/b", "entities of type client: a"]),
         (create("printer/p"), ["no type printer", "client"]),
         (set("group/g", "groups", &["g"]), ["groups", "group/g"]),
