@@ -42,10 +42,10 @@ fn a_template_of_labnets_is_told_by_its_outermost_element() {
         ("README".to_owned(), "about <Template>".to_owned()),
     ])
     .unwrap();
-    assert_eq!(
-        menus.names(),
-        ["autoexec.ipxe.tera", "default.ipxe.tera", "lin_template", "nodisk.ipxe.tera"]
-    );
+    let shipped = Menus::new(Vec::new()).unwrap();
+    let mut own = menus.names();
+    own.retain(|name| !shipped.names().contains(name));
+    assert_eq!(own, ["lin_template"]);
     assert_eq!(menus.render_with("lin_template", &rook(), &rooks_site()).unwrap(), "DEFAULT vmlinuz");
     assert_eq!(menus.render("lin_template", &rook()).unwrap(), "DEFAULT ");
     assert_eq!(menus.render("default.ipxe", &rook()).unwrap(), "<Template>rook</Template>");
