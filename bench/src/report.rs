@@ -20,8 +20,9 @@ const CACHED: &str = "
 
 bootd serves the disks that clients get (image, RAM cache, overlay on tmpfs) through the portal that the daemon uses; tgt
 serves files on tmpfs. All that is read is in memory before the clock runs. The load comes from one thread of bootd's own
-generator (`bench/`). \"Bare TCP\" is a program that answers requests of the same sizes with nothing behind it and nothing
-batched, a thread for each connection; batching is why bootd can pass it where many commands are in flight.
+generator (`bench/`), into sockets that hold no more than an initiator's would. \"Bare TCP\" is a program that answers requests
+of the same sizes from one such thread with nothing behind it and nothing batched, a thread for each connection; batching is
+why bootd can pass it where many commands are in flight.
 ";
 
 const COLD: &str = "
