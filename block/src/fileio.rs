@@ -221,7 +221,7 @@ mod tests {
         let lens: Vec<_> = found.pieces().iter().map(Bytes::len).collect();
         assert_eq!(lens, [5536, 65536, 65536, 63392]);
         assert_eq!(found.to_bytes(), all[60_000..260_000]);
-        assert!(found.pieces().iter().all(|piece| piece.as_ptr() as usize % ALIGNMENT == 0));
+        assert!(found.pieces().iter().all(|piece| (piece.as_ptr() as usize).is_multiple_of(ALIGNMENT)));
         let tail = read_pieces(&file, 250_000, 100_000).unwrap();
         assert_eq!(tail.to_bytes(), all[250_000..], "the file's end");
         assert!(read_pieces(&file, 300_000, 4096).unwrap().is_empty());
