@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netboot::{Asked, Asker, BootPlan, FilePath, Stage, StepKind, plan};
 use site::MacAddr;
+use site::entity::EntityName;
 
 use super::script::Which;
 use crate::boot::ScriptError;
@@ -40,6 +41,20 @@ pub(crate) enum Granted {
     },
     /// The program with which clients keep their files.
     ManagedProgram,
+    /// The picture that fits a screen best.
+    Wallpaper {
+        /// Its width and height in pixels.
+        screen: (u32, u32),
+        /// Who fetches it, where that is known.
+        visitor: Option<MacAddr>,
+    },
+    /// Where a user of the machine that asks has their files.
+    UserHome {
+        /// The user.
+        user: EntityName,
+        /// The machine.
+        mac: MacAddr,
+    },
     /// What the template of that name makes for the machine that asks.
     Text {
         /// Its name.
@@ -74,7 +89,10 @@ pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) ->
         asked => Wanted::Named(asked),
     };
     let needs_lease = state.config.dhcp.enabled
-        && !matches!(asked, Wanted::Named(Asked::File(_) | Asked::ManagedProgram | Asked::Other));
+        && !matches!(
+            asked,
+            Wanted::Named(Asked::File(_) | Asked::Wallpaper { .. } | Asked::ManagedProgram | Asked::Other)
+        );
     let holder = {
         let (leases, now) = (state.leases.lock(), unix_seconds());
         // Where another server gives the addresses, the site's entries are all that is known of them.
@@ -167,6 +185,11 @@ fn decide(
             Ok(Granted::Managed { name: Some(name), mac: booting(peer, holder, plan_of)? })
         }
         Asked::ManagedProgram => Ok(Granted::ManagedProgram),
+        Asked::Wallpaper { width, height } => match holder.map(&plan_of) {
+            Some(plan) if !plan.may_boot() => Err(Denied::File(why(&plan))),
+            _ => Ok(Granted::Wallpaper { screen: (width, height), visitor: holder }),
+        },
+        Asked::UserHome(user) => Ok(Granted::UserHome { user, mac: booting(peer, holder, plan_of)? }),
         Asked::Script { mac } => script(peer, holder, Some(mac), Which::Boot, plan_of),
         Asked::Menu { mac } => script(peer, holder, Some(mac), Which::Menu, plan_of),
         Asked::Choice { mac, name } => script(peer, holder, Some(mac), Which::Choice(name), plan_of),

@@ -4,6 +4,7 @@ mod database;
 mod dhcp;
 mod disks;
 mod files;
+mod menus;
 
 use std::fs;
 use std::path::PathBuf;
