@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::MessageType;
 
+#[cfg(doc)]
+use crate::leases::Leases;
 use crate::leases::{LeaseChange, NoAddress};
 use crate::plan::BootPlan;
 use crate::proxy::Shape;
@@ -18,6 +20,9 @@ pub struct Outcome {
     pub reply: Option<Reply>,
     /// What must be on disk before the answer is sent (RFC 2131 §3.1, step 4).
     pub changes: Vec<LeaseChange>,
+    /// The address that is offered, if this machine never had it: another may use it of its own accord, which is to be
+    /// found out before the answer is sent. If one does, say so by [`Leases::on_conflict`] and answer anew.
+    pub untried: Option<Ipv4Addr>,
     /// What happened, for the log, the counters and the timeline.
     pub event: DhcpEvent,
 }
@@ -83,7 +88,7 @@ pub enum Decision {
     NothingToBoot,
     /// The site's policy is not to answer it.
     Ignored,
-    /// It came through a relay on a subnet that is not served.
+    /// It came through a relay from a subnet that is not served, which has that address.
     RelayNotServed(Ipv4Addr),
     /// It lacks what such a request must have.
     Incomplete,
@@ -149,7 +154,11 @@ impl fmt::Display for Decision {
             }
             Self::Ignored => f.write_str("Machines that the site doesn't know are not answered."),
             Self::RelayNotServed(relay) => {
-                write!(f, "It came through the relay {relay}, whose subnet is not served.")
+                write!(
+                    f,
+                    "It came through a relay from the subnet of {relay}, which is not served: give it a table \
+                     [dhcp.subnet.\"NETWORK/BITS\"] in bootd.toml."
+                )
             }
             Self::Incomplete => f.write_str("Its request lacks an address, so there is no answer to it."),
             Self::NotSpoken => f.write_str("It is no request that a DHCP server answers."),

@@ -1,6 +1,6 @@
 //! One DHCP request answered: RFC 2131 §4.3, as the authoritative server of a subnet.
 //!
-//! A full DHCP answer here carries neither option 60 nor option 43 for PXE firmware. An offer with 60 "PXEClient" but
+//! A full DHCP answer here carries neither option 60 nor option 43 for PXE firmware, or (to a Raspberry Pi) both. An offer with 60 "PXEClient" but
 //! without 43 sends firmware to port 4011 although it was told its file (tianocore/edk2#8149); with both, or with
 //! neither, it takes the file at once. Neither is what every other DHCP server sends, so it is what firmware is
 //! tested with.
@@ -11,13 +11,14 @@ use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use site::Site;
 
 use crate::decision::{Decision, DhcpEvent, Outcome};
-use crate::leases::{LeaseChange, LeaseState, Leases, Standing, Wish};
-use crate::options::IPXE_ENCAPSULATED;
+use crate::leases::{Chosen, LeaseChange, LeaseState, Leases, Standing, Wish};
+use crate::options::{IPXE_ENCAPSULATED, VENDOR_ENCAPSULATED};
 use crate::packet::Packet;
 use crate::plan::{BootPlan, plan};
 use crate::pxe::{Asker, Method, Stage};
 use crate::reply::{Destination, Header, Reply, Writer};
 use crate::settings::{Interface, Settings};
+use crate::subnet::Subnet;
 
 /// The longest lease of a machine that the site doesn't know, in seconds. A flood of made-up machines that take the
 /// whole pool gives it back within this time.
@@ -53,11 +54,12 @@ pub fn respond(
         reserved: plan.address.filter(|address| usable(*address)),
         requested: packet.options.requested_address(),
         pool: settings.pool,
-        link: iface,
+        link: settings.subnet_of(iface),
         usable: &usable,
     };
-    let exchange = Exchange { packet, iface, settings, asker: &asker, plan: &plan, wish, now };
-    let Answer { decision, reply, changes } = exchange.answer(leases);
+    let subnet = settings.subnet_of(iface);
+    let exchange = Exchange { packet, iface, subnet, settings, asker: &asker, plan: &plan, wish, now };
+    let Answer { decision, reply, changes, untried } = exchange.answer(leases);
     let answered = reply.as_ref().map(|(kind, _)| *kind);
     let event = DhcpEvent {
         asked: packet.options.message_type(),
@@ -69,13 +71,15 @@ pub fn respond(
         asker,
         plan,
     };
-    Outcome { reply: reply.map(|(_, reply)| reply), changes, event }
+    let untried = decision.address().filter(|_| untried);
+    Outcome { reply: reply.map(|(_, reply)| reply), changes, untried, event }
 }
 
 /// One request and all that bears on its answer.
 struct Exchange<'a> {
     packet: &'a Packet,
     iface: &'a Interface,
+    subnet: Subnet,
     settings: &'a Settings,
     asker: &'a Asker,
     plan: &'a BootPlan,
@@ -87,11 +91,12 @@ struct Answer {
     decision: Decision,
     reply: Option<(MessageType, Reply)>,
     changes: Vec<LeaseChange>,
+    untried: bool,
 }
 
 impl Answer {
     fn silence(decision: Decision) -> Self {
-        Self { decision, reply: None, changes: Vec::new() }
+        Self { decision, reply: None, changes: Vec::new(), untried: false }
     }
 }
 
@@ -107,8 +112,9 @@ enum State {
 impl Exchange<'_> {
     fn answer(&self, leases: &mut Leases) -> Answer {
         let Packet { giaddr, options, .. } = self.packet;
-        if !giaddr.is_unspecified() && !self.iface.contains(*giaddr) {
-            return Answer::silence(Decision::RelayNotServed(*giaddr));
+        let link = options.link_selection().unwrap_or(*giaddr);
+        if !giaddr.is_unspecified() && !self.subnet.contains(link) {
+            return Answer::silence(Decision::RelayNotServed(link));
         }
         if !self.plan.lease {
             return Answer::silence(Decision::Ignored);
@@ -133,7 +139,10 @@ impl Exchange<'_> {
 
     fn discover(&self, leases: &mut Leases) -> Answer {
         match leases.offer(&self.wish, self.now) {
-            Ok(address) => self.lease(MessageType::Offer, address, Decision::Offered(address), Vec::new()),
+            Ok(Chosen { address, untried }) => {
+                let answer = self.lease(MessageType::Offer, address, Decision::Offered(address), Vec::new());
+                Answer { untried, ..answer }
+            }
             Err(why) => Answer::silence(Decision::NoAddress(why)),
         }
     }
@@ -148,7 +157,7 @@ impl Exchange<'_> {
             (_, ciaddr) => (State::Renewing, Some(ciaddr)),
         };
         let Some(address) = address else { return Answer::silence(Decision::Incomplete) };
-        if !self.iface.contains(address) {
+        if !self.subnet.contains(address) {
             return match state {
                 // It may be another subnet's client whose unicast was routed here.
                 State::Renewing => Answer::silence(Decision::NotOurs(address)),
@@ -157,7 +166,7 @@ impl Exchange<'_> {
         }
         let granted = match leases.standing(&self.wish, address, self.now) {
             Standing::Its => true,
-            Standing::Old => state == State::Renewing && self.iface.can_have(address),
+            Standing::Old => state == State::Renewing && self.settings.can_have(address, self.iface),
             Standing::Free if state == State::Selecting || self.settings.authoritative => true,
             Standing::Free => return Answer::silence(Decision::NotOurs(address)),
             Standing::Not => false,
@@ -187,15 +196,13 @@ impl Exchange<'_> {
             relay => Destination::Relay(relay),
         };
         let reply = Reply { bytes: writer.finish(), to };
-        Answer { decision, reply: Some((MessageType::Nak, reply)), changes: Vec::new() }
+        Answer { decision, reply: Some((MessageType::Nak, reply)), changes: Vec::new(), untried: false }
     }
 
     fn release(&self, leases: &mut Leases) -> Answer {
         let address = self.packet.ciaddr;
         match leases.release(self.packet.mac, address, self.now) {
-            Some(change) => {
-                Answer { decision: Decision::Released(address), reply: None, changes: vec![change] }
-            }
+            Some(change) => Answer { changes: vec![change], ..Answer::silence(Decision::Released(address)) },
             None => Answer::silence(Decision::NotBelieved(address)),
         }
     }
@@ -211,7 +218,7 @@ impl Exchange<'_> {
             }
             _ => Decision::NotBelieved(address),
         };
-        Answer { decision, reply: None, changes: change.into_iter().collect() }
+        Answer { changes: change.into_iter().collect(), ..Answer::silence(decision) }
     }
 
     /// RFC 2131 §4.3.5: no address and no times.
@@ -220,7 +227,7 @@ impl Exchange<'_> {
         if ciaddr.is_unspecified() {
             return Answer::silence(Decision::Incomplete);
         }
-        if !self.iface.contains(ciaddr) {
+        if !self.subnet.contains(ciaddr) {
             return Answer::silence(Decision::NotOurs(ciaddr));
         }
         let mut header = self.header(MessageType::Ack);
@@ -228,11 +235,7 @@ impl Exchange<'_> {
         let mut writer = Writer::new(self.packet, &header, self.iface.address);
         self.parameters(&mut writer, &header.file);
         let reply = Reply { bytes: writer.finish(), to: Destination::Client(ciaddr) };
-        Answer {
-            decision: Decision::Informed(ciaddr),
-            reply: Some((MessageType::Ack, reply)),
-            changes: Vec::new(),
-        }
+        Answer { reply: Some((MessageType::Ack, reply)), ..Answer::silence(Decision::Informed(ciaddr)) }
     }
 
     /// An OFFER or an ACK of `address` (RFC 2131 §4.3.1, table 3).
@@ -257,7 +260,7 @@ impl Exchange<'_> {
         }
         self.parameters(&mut writer, &header.file);
         let reply = Reply { bytes: writer.finish(), to: self.destination(address) };
-        Answer { decision, reply: Some((kind, reply)), changes }
+        Answer { decision, reply: Some((kind, reply)), changes, untried: false }
     }
 
     fn lease_time(&self) -> u32 {
@@ -290,7 +293,10 @@ impl Exchange<'_> {
     fn parameters(&self, writer: &mut Writer, file: &str) {
         let Settings { router, dns, domain, mtu, .. } = self.settings;
         let asks = |code| self.packet.options.asks_for(code);
-        writer.push(DhcpOption::SubnetMask(self.iface.mask()));
+        // Whatever the site says of it: see below.
+        let no_mtu = (self.asker.stage != Stage::Other).then_some(OptionCode::InterfaceMtu.into());
+        writer.push_site(self.packet, &self.plan.options, no_mtu);
+        writer.push(DhcpOption::SubnetMask(self.subnet.mask()));
         if let Some(router) = router.filter(|_| asks(OptionCode::Router)) {
             writer.push(DhcpOption::Router(vec![router]));
         }
@@ -304,7 +310,7 @@ impl Exchange<'_> {
             writer.push(DhcpOption::Hostname(client.name.to_string()));
         }
         if asks(OptionCode::BroadcastAddr) {
-            writer.push(DhcpOption::BroadcastAddr(self.iface.broadcast()));
+            writer.push(DhcpOption::BroadcastAddr(self.subnet.broadcast()));
         }
         // Large frames were seen not to reach iPXE although it had set the MTU that it was told (ipxe/ipxe#690).
         if let Some(mtu) = mtu.filter(|_| self.asker.stage == Stage::Other && asks(OptionCode::InterfaceMtu))
@@ -324,6 +330,11 @@ impl Exchange<'_> {
         // UEFI HTTP boot takes no answer that isn't marked as meant for it (EDK2, `HttpBootDhcp4.c`).
         if self.asker.method == Method::Http && self.asker.stage == Stage::Firmware {
             writer.push(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
+        }
+        // With option 43 there must be 60, and only then: see above.
+        if let Some(vendor) = self.asker.vendor_options() {
+            writer.push(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+            writer.push_raw(VENDOR_ENCAPSULATED, vendor);
         }
         writer.push_file(self.packet, self.iface.address, file);
         writer.push_uuid(self.packet);

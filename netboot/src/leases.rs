@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use site::{MacAddr, Site};
 
 use crate::pool::PoolRange;
-use crate::settings::Interface;
+use crate::subnet::Subnet;
 
 /// How long an offered address is kept for its machine, in seconds. Firmware needs some 4 s to choose, and a full
 /// minute when it asks again. Afterwards anyone may get it.
@@ -97,9 +97,17 @@ pub(crate) struct Wish<'a> {
     /// The address that it asks for.
     pub(crate) requested: Option<Ipv4Addr>,
     pub(crate) pool: Option<PoolRange>,
-    pub(crate) link: &'a Interface,
+    pub(crate) link: Subnet,
     /// Whether an address may be given to this machine at all: it is on the link, nobody else's own, not a router's.
     pub(crate) usable: &'a dyn Fn(Ipv4Addr) -> bool,
+}
+
+/// The address that was found for a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) address: Ipv4Addr,
+    /// Whether this machine never had it, nor was offered it.
+    pub(crate) untried: bool,
 }
 
 /// How an address that a machine says is its own stands to it.
@@ -215,16 +223,31 @@ impl Leases {
 }
 
 impl Leases {
+    /// The address that `mac` was just offered was found in use by another machine, which has it from elsewhere. Nobody
+    /// is given it for a while.
+    pub fn on_conflict(
+        &mut self,
+        mac: MacAddr,
+        address: Ipv4Addr,
+        pool: Option<PoolRange>,
+        now: u64,
+    ) -> Option<LeaseChange> {
+        self.decline(mac, address, pool, now)
+    }
+}
+
+impl Leases {
     /// Finds an address for a machine and keeps it for a moment. A lease that runs is left as it is.
-    pub(crate) fn offer(&mut self, wish: &Wish<'_>, now: u64) -> Result<Ipv4Addr, NoAddress> {
+    pub(crate) fn offer(&mut self, wish: &Wish<'_>, now: u64) -> Result<Chosen, NoAddress> {
         let address = self.choose(wish, now)?;
+        let untried = self.entries.get(&address).is_none_or(|entry| entry.lease.mac != wish.mac);
         self.drop_offers(wish.mac, address, now);
         if self.by_address(address, now).is_none() {
             let expires = now.saturating_add(OFFER_HOLD);
             let lease = Lease { address, mac: wish.mac, state: LeaseState::Offered, expires };
             self.put(Entry { lease, known: wish.known });
         }
-        Ok(address)
+        Ok(Chosen { address, untried })
     }
 
     /// How `address` stands to the machine.

@@ -14,6 +14,9 @@ pub(crate) const IPXE_ENCAPSULATED: u8 = 175;
 /// Option 43, which holds PXE's sub-options (PXE 2.1, table 2-1).
 pub(crate) const VENDOR_ENCAPSULATED: u8 = 43;
 
+/// The sub-option of option 82 that says which link the client is on.
+const LINK_SELECTION: u8 = 5;
+
 /// Marks a code of which no option was seen. Never an index: there are at most 254 codes.
 const UNSEEN: u8 = 255;
 
@@ -126,6 +129,13 @@ impl Options {
     #[must_use]
     pub fn relay_information(&self) -> Option<&[u8]> {
         self.get(OptionCode::RelayAgentInformation)
+    }
+
+    /// Sub-option 5 of option 82: an address on the client's link, where the relay's own is on another (RFC 3527).
+    #[must_use]
+    pub fn link_selection(&self) -> Option<Ipv4Addr> {
+        let (_, value) = tlvs(self.relay_information()?).find(|(code, _)| *code == LINK_SELECTION)?;
+        <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
     }
 
     /// The sub-options of option 175, which only iPXE sends. A sub-option that is cut short ends the list.

@@ -12,9 +12,14 @@ use crate::paths::script_url;
 use crate::pxe::{Asker, Firmware, Method, Stage};
 use crate::reason::Reason;
 use crate::settings::{Interface, Mode, Settings, Unknown};
+use crate::site_options::{self, SiteOption};
 
 /// The longest name of a boot program, in bytes: what fits the header's `file` with its end mark.
 pub(crate) const MAX_FILE_LEN: usize = 127;
+
+/// What a Raspberry Pi's ROM asks for first, of those models that ask for anything that they are told: the others know by
+/// themselves what they want, in a directory that has their serial number for a name or beside it.
+const RASPBERRY_PI_FIRST: &str = "bootcode.bin";
 
 /// A boot program to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +49,8 @@ pub struct BootPlan {
     pub start: Start,
     /// The image of the disk that its script makes without anyone's choosing; `None`: it makes none.
     pub image: Option<Arc<Image>>,
+    /// DHCP options of the site's own.
+    pub options: Vec<SiteOption>,
     /// Why, as sentences in the order of the decisions.
     pub why: Vec<Reason>,
 }
@@ -91,8 +98,13 @@ fn made(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings, with
         Mode::Server => {
             plan.lease = true;
             plan.address = address(client, iface, settings, &mut plan.why);
+            let (options, wrong) = site_options::of_site(site, client.map(AsRef::as_ref));
+            plan.why.extend(options.iter().map(|option| Reason::SiteOption(option.code)));
+            plan.why.extend(wrong.into_iter().map(|(text, error)| Reason::SiteOptionWrong(text, error)));
+            plan.options = options;
         }
-        Mode::Proxy => plan.why.push(Reason::AddressElsewhere),
+        // Options of that server, too.
+        Mode::Proxy | Mode::Off => plan.why.push(Reason::AddressElsewhere),
     }
     let Some(client) = client else { return plan };
     plan.client = Some(Arc::clone(client));
@@ -137,7 +149,8 @@ fn address(
             why.push(Reason::Reserved(own));
             return Some(own);
         }
-        why.push(Reason::ReservedElsewhere(own, iface.name.clone()));
+        let place = settings.subnet.map_or_else(|| iface.name.clone(), |subnet| subnet.to_string());
+        why.push(Reason::ReservedElsewhere(own, place));
     }
     why.push(settings.pool.map_or(Reason::NoPool, Reason::FromPool));
     None
@@ -193,6 +206,11 @@ fn boot_program(
         } else {
             why.push(Reason::ProgramUnsuited(firmware, own.to_owned()));
         }
+    }
+    if wanted.is_empty() && firmware == Firmware::RaspberryPi {
+        why.push(Reason::RaspberryPi);
+        let name = RASPBERRY_PI_FIRST.to_owned();
+        return Some(BootProgram { file: name.clone(), name });
     }
     if wanted.is_empty() {
         why.push(Reason::NoProgram(Some(firmware)));

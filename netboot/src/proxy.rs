@@ -17,6 +17,7 @@ use crate::pxe::{Asker, Firmware, Method, Stage};
 use crate::reply::{Destination, Header, Reply, Writer};
 use crate::settings::{Interface, Settings};
 use crate::shapes::Shapes;
+use crate::subnet::Subnet;
 
 /// Sub-option 6 of option 43, `PXE_DISCOVERY_CONTROL`, with bit 3: take the file that is named here and look for no boot
 /// server (PXE 2.1, table 2-1).
@@ -88,10 +89,13 @@ pub fn respond_as_proxy(
     let asked = packet.options.message_type();
     let searches = door == Door::Dhcp && asked == Some(MessageType::Discover) && plan.may_boot();
     let shape = match asker.stage {
+        // These are told their file at once, whatever the firmware's PXE likes.
+        _ if asker.stage == Stage::Ipxe || asker.method == Method::Http => Shape::Plain,
         Stage::Firmware if searches => shapes.offer(packet.mac, asker.firmware, now),
         _ => shapes.last(packet.mac, asker.firmware),
     };
-    let proxy = Proxy { packet, iface, asker: &asker, plan: &plan, shape };
+    let subnet = settings.subnet_of(iface);
+    let proxy = Proxy { packet, iface, subnet, asker: &asker, plan: &plan, shape };
     let (decision, reply) = match door {
         Door::Dhcp => proxy.at_dhcp(),
         Door::Binl => proxy.at_binl(),
@@ -100,13 +104,14 @@ pub fn respond_as_proxy(
     let (server, secs) = (packet.options.server_identifier(), packet.secs);
     let event =
         DhcpEvent { asked, answered, address: decision.address(), server, secs, decision, asker, plan };
-    Outcome { reply: reply.map(|(_, reply)| reply), changes: Vec::new(), event }
+    Outcome { reply: reply.map(|(_, reply)| reply), changes: Vec::new(), untried: None, event }
 }
 
 /// One request, and all that bears on its answer.
 struct Proxy<'a> {
     packet: &'a Packet,
     iface: &'a Interface,
+    subnet: Subnet,
     asker: &'a Asker,
     plan: &'a BootPlan,
     shape: Shape,
@@ -118,13 +123,18 @@ impl Proxy<'_> {
         if self.packet.options.message_type() != Some(MessageType::Discover) {
             return (Decision::LeftToServer, None);
         }
+        let Packet { giaddr, ref options, .. } = *self.packet;
+        let link = options.link_selection().unwrap_or(giaddr);
+        if !giaddr.is_unspecified() && !self.subnet.contains(link) {
+            return (Decision::RelayNotServed(link), None);
+        }
         let Some(file) = self.file() else { return (Decision::NothingToBoot, None) };
         let mut header = self.header(MessageType::Offer, file);
         if self.is_binl() {
             // A file in the offer would do no harm to EDK2, but other firmware takes it and does not ask on.
             header.file.clear();
         }
-        let to = match self.packet.giaddr {
+        let to = match giaddr {
             // The machine has no address to be written to, and we give it none.
             relay if relay.is_unspecified() => Destination::Broadcast,
             relay => Destination::Relay(relay),
@@ -142,7 +152,7 @@ impl Proxy<'_> {
         if self.packet.ciaddr.is_unspecified() {
             return (Decision::Incomplete, None);
         }
-        if !self.iface.contains(self.packet.ciaddr) && self.packet.giaddr.is_unspecified() {
+        if !self.subnet.contains(self.packet.ciaddr) && self.packet.giaddr.is_unspecified() {
             return (Decision::NotOurs(self.packet.ciaddr), None);
         }
         let Some(file) = self.file() else { return (Decision::NothingToBoot, None) };
@@ -161,7 +171,7 @@ impl Proxy<'_> {
     /// Whether the machine is to ask again on port 4011. iPXE takes the file from the offer, and UEFI HTTP boot knows
     /// no other way.
     fn is_binl(&self) -> bool {
-        self.shape == Shape::Binl && self.asker.stage == Stage::Firmware && self.asker.method == Method::Tftp
+        self.shape == Shape::Binl && self.asker.stage == Stage::Firmware
     }
 
     fn header(&self, kind: MessageType, file: &str) -> Header {
@@ -203,6 +213,9 @@ impl Proxy<'_> {
 
     /// Option 43. Who asked for an entry of a boot menu is told that it is that entry's answer (PXE 2.1, §2.2.4).
     fn vendor_options(&self, kind: MessageType) -> Option<Vec<u8>> {
+        if let Some(vendor) = self.asker.vendor_options() {
+            return Some(vendor.to_vec());
+        }
         if let Some(item) = self.packet.options.vendor_sub_option(BOOT_ITEM) {
             let len = u8::try_from(item.len()).ok()?;
             return Some([&[BOOT_ITEM, len], item, &[255]].concat());

@@ -25,6 +25,11 @@ const RASPBERRY_PI: [[u8; 3]; 6] = [
     [0x2c, 0xcf, 0x67],
 ];
 
+/// What a Raspberry Pi's ROM must find in option 43, or it takes no answer: a boot menu with this one entry. Around it
+/// what `pxe-service=0,"Raspberry Pi Boot"` of dnsmasq sends, by which Raspberry Pi's documentation has its machines
+/// booted: no search for boot servers (6), a prompt that is over at once (10), the menu (9) (PXE 2.1, table 2-1).
+const RASPBERRY_PI_BOOT: &[u8] = b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff";
+
 /// What kind of firmware a machine has, as far as it matters for the program that it can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -129,6 +134,12 @@ impl Asker {
             user_class: classes.first().and_then(|class| text(class)),
             ipxe: options.ipxe_sub_options().and_then(|subs| features(&subs)),
         }
+    }
+
+    /// What its firmware must find in option 43, whoever gives its address.
+    pub(crate) fn vendor_options(&self) -> Option<&'static [u8]> {
+        let is_pi = self.firmware == Some(Firmware::RaspberryPi) && self.stage == Stage::Firmware;
+        is_pi.then_some(RASPBERRY_PI_BOOT)
     }
 
     /// A machine of which only the address is known: what [`plan`](crate::plan()) would say to it at that stage.

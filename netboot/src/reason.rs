@@ -10,6 +10,7 @@ use crate::offer::MAX_OFFERED;
 use crate::plan::MAX_FILE_LEN;
 use crate::pool::PoolRange;
 use crate::pxe::Firmware;
+use crate::site_options::SiteOptionError;
 
 /// One step of the reasoning, a whole sentence when printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub enum Reason {
     FromPool(PoolRange),
     /// It has none of its own, and there is no pool.
     NoPool,
+    /// The site gives it a DHCP option.
+    SiteOption(u8),
+    /// The site gives it a DHCP option that is none.
+    SiteOptionWrong(String, SiteOptionError),
     /// Another server gives the addresses.
     AddressElsewhere,
     /// It may not boot.
@@ -71,6 +76,8 @@ pub enum Reason {
     ProgramTooLong(String),
     /// No program for that firmware is known.
     NoProgram(Option<Firmware>),
+    /// It looks for its files by itself.
+    RaspberryPi,
     /// It gets its script.
     Script(String),
 }
@@ -94,6 +101,10 @@ impl fmt::Display for Reason {
             Self::FromPool(pool) => write!(f, "It gets an address from the pool {pool}."),
             Self::NoPool => {
                 f.write_str("It has no address of its own and there is no pool, so it gets no address.")
+            }
+            Self::SiteOption(code) => write!(f, "It is told DHCP option {code} as the site says."),
+            Self::SiteOptionWrong(text, error) => {
+                write!(f, "Its dhcp_option {text:?} is left out: {error}.")
             }
             Self::AddressElsewhere => f.write_str("Its address is the other DHCP server's affair."),
             Self::Disabled(name) => write!(f, "The client \"{name}\" is disabled: it gets an address only."),
@@ -165,6 +176,10 @@ impl fmt::Display for Reason {
             Self::NoProgram(None) => {
                 f.write_str("Its firmware does not say what it is, so no boot program can be chosen.")
             }
+            Self::RaspberryPi => f.write_str(
+                "It is a Raspberry Pi, which asks for its files by itself: put them among the boot files, into a \
+                 directory named by its serial number or at the top.",
+            ),
             Self::Script(url) => write!(f, "It is iPXE already and is given its script, {url}."),
         }
     }

@@ -10,6 +10,7 @@ use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode, Unknown
 use site::MacAddr;
 
 use crate::packet::Packet;
+use crate::site_options::SiteOption;
 
 /// The shortest answer: the BOOTP message of RFC 1542 §2.1, which some relays and ROMs insist on.
 const MIN_LEN: usize = 300;
@@ -77,6 +78,8 @@ pub(crate) struct Writer {
     /// How long it may become before the relay's option and the end mark.
     room: usize,
     relay_information: Option<Vec<u8>>,
+    /// Options that the site sets: what we would say under these numbers is left out.
+    theirs: Vec<u8>,
 }
 
 impl Writer {
@@ -116,15 +119,27 @@ impl Writer {
             Some(_) => (relay_information, longest - echoed - 1),
             None => (None, longest - 1),
         };
-        let mut writer = Self { bytes, room, relay_information };
+        let mut writer = Self { bytes, room, relay_information, theirs: Vec::new() };
         writer.push(DhcpOption::MessageType(header.kind));
         writer.push(DhcpOption::ServerIdentifier(server));
         writer
     }
 
-    /// Adds an option, unless it doesn't fit any more.
+    /// From now on the site's options come before ours. They are written right away.
+    pub(crate) fn push_site(&mut self, packet: &Packet, options: &[SiteOption], but: Option<u8>) {
+        for SiteOption { code, forced, value } in options.iter().filter(|option| Some(option.code) != but) {
+            if (*forced || packet.options.asks_for((*code).into())) && self.push_raw(*code, value) {
+                self.theirs.push(*code);
+            }
+        }
+    }
+
+    /// Adds an option, unless it doesn't fit any more, or the site has set it.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for this call")]
     pub(crate) fn push(&mut self, option: DhcpOption) -> bool {
+        if self.theirs.contains(&OptionCode::from(&option).into()) {
+            return false;
+        }
         let before = self.bytes.len();
         encode(&option, &mut self.bytes);
         let fits = self.bytes.len() <= self.room;

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::PoolRange;
+use crate::subnet::Subnet;
 
 /// What an address is leased for when nobody says otherwise, in seconds: half a day, so that a machine that runs
 /// by day renews once and a night's power cut frees nothing that is wanted in the morning.
@@ -17,6 +18,8 @@ pub struct Settings {
     pub server_name: String,
     /// The port of the boot scripts' URLs.
     pub http_port: u16,
+    /// The subnet, where it is one behind a relay; `None`: the interface's own.
+    pub subnet: Option<Subnet>,
     /// Addresses for machines that have none of their own; `None`: only reserved addresses are given.
     pub pool: Option<PoolRange>,
     /// The subnet's way out.
@@ -46,6 +49,7 @@ impl Default for Settings {
         Self {
             server_name: "bootd".to_owned(),
             http_port: 80,
+            subnet: None,
             pool: None,
             router: None,
             dns: Vec::new(),
@@ -69,10 +73,21 @@ impl Settings {
         }
     }
 
-    /// Whether a client may have `address` on that interface: a machine can, and none of those that clients are
-    /// told of does.
+    /// The subnet that is served through that interface by these settings.
+    #[must_use]
+    pub fn subnet_of(&self, iface: &Interface) -> Subnet {
+        self.subnet.unwrap_or_else(|| iface.subnet())
+    }
+
+    /// Whether a machine of the subnet can have `address`.
+    pub(crate) fn can_have(&self, address: Ipv4Addr, iface: &Interface) -> bool {
+        self.subnet_of(iface).can_have(address) && address != iface.address
+    }
+
+    /// Whether a client of the subnet may have `address`: a machine can, and none of those that clients are told of
+    /// does.
     pub(crate) fn can_give(&self, address: Ipv4Addr, iface: &Interface) -> bool {
-        iface.can_have(address) && self.router != Some(address) && !self.dns.contains(&address)
+        self.can_have(address, iface) && self.router != Some(address) && !self.dns.contains(&address)
     }
 }
 
@@ -85,6 +100,8 @@ pub enum Mode {
     Server,
     /// A proxy beside another DHCP server, which gives the addresses.
     Proxy,
+    /// Nothing: another DHCP server gives the addresses, and tells machines what to boot.
+    Off,
 }
 
 /// What a machine gets that the site doesn't know. In neither case does it boot.
@@ -110,35 +127,39 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// Its subnet.
+    #[must_use]
+    pub fn subnet(&self) -> Subnet {
+        Subnet::around(self.address, self.prefix_len)
+    }
+
     /// The subnet mask.
     #[must_use]
     pub fn mask(&self) -> Ipv4Addr {
-        let host_bits = 32_u32.saturating_sub(self.prefix_len.into());
-        Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
+        self.subnet().mask()
     }
 
     /// The subnet's first address, which names it.
     #[must_use]
     pub fn network(&self) -> Ipv4Addr {
-        self.address & self.mask()
+        self.subnet().network()
     }
 
     /// The subnet's last address.
     #[must_use]
     pub fn broadcast(&self) -> Ipv4Addr {
-        self.address | !self.mask()
+        self.subnet().broadcast()
     }
 
     /// Whether `address` is on this link.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        address & self.mask() == self.network()
+        self.subnet().contains(address)
     }
 
     /// Whether a machine on this link may have `address`: it is neither ours nor the subnet's name or broadcast.
     #[must_use]
     pub fn can_have(&self, address: Ipv4Addr) -> bool {
-        let edges = self.prefix_len < 31 && (address == self.network() || address == self.broadcast());
-        self.contains(address) && address != self.address && !edges
+        self.subnet().can_have(address) && address != self.address
     }
 }

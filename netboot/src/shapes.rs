@@ -4,6 +4,7 @@
 //! without having come further is offered the next shape, and the one that worked is kept.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 
 use site::MacAddr;
 
@@ -85,6 +86,29 @@ impl Shapes {
         self.machines
             .get(&mac)
             .is_some_and(|machine| !machine.works && machine.tried + 1 >= Shape::of(machine.firmware).len())
+    }
+
+    /// What whoever runs the site should know of a machine beside another DHCP server, in sentences; `None`: nothing.
+    /// `server` is the address that it would boot from.
+    #[must_use]
+    pub fn advice(&self, mac: MacAddr, server: Ipv4Addr) -> Option<String> {
+        let machine = self.machines.get(&mac)?;
+        let shape = self.last(mac, machine.firmware);
+        if machine.works {
+            return Some(format!("Beside the other DHCP server it takes its offer {shape}."));
+        }
+        if !self.has_refused_all(mac) {
+            return Some(format!(
+                "It was last offered its boot program {shape}, and has fetched nothing yet; when it searches again it \
+                 is offered it in another form."
+            ));
+        }
+        Some(format!(
+            "It was offered its boot program in every form and fetched nothing: its firmware takes no second DHCP \
+             server's offer, or the offers don't reach it. Let bootd be the DHCP server (mode = \"server\" in \
+             [dhcp] of bootd.toml), or name {server} as next-server (siaddr, option 66) and the boot program as file \
+             name (option 67) in the other one."
+        ))
     }
 
     fn put(&mut self, mac: MacAddr, machine: Machine) {

@@ -13,12 +13,17 @@ mod machine;
 #[path = "../../fuzz/src/replay.rs"]
 mod replay;
 
-use machine::{dhcp, tftp};
+use machine::{dhcp, proxy, tftp};
 use replay::replay;
 
 #[test]
 fn dhcp_datagrams() {
     replay("dhcp_packet", dhcp::run);
+}
+
+#[test]
+fn dhcp_datagrams_to_a_proxy() {
+    replay("dhcp_proxy", proxy::run);
 }
 
 #[test]

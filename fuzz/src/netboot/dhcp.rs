@@ -7,7 +7,7 @@ use arbitrary::{Result, Unstructured};
 use netboot::{Interface, LeaseChange, LeaseState, Leases, Packet, PoolRange, Settings, Unknown, respond};
 use site::{Client, Image, MacAddr, Site};
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
 const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 77, 0, 100), Ipv4Addr::new(10, 77, 0, 103));
@@ -16,7 +16,7 @@ const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 77, 0, 100), Ipv4Addr::new
 const MOST_DATAGRAMS: usize = 64;
 
 /// Answers fit one Ethernet frame: ROMs put no fragments together.
-const LONGEST_ANSWER: usize = 1500 - 28;
+pub(super) const LONGEST_ANSWER: usize = 1500 - 28;
 
 struct Server {
     iface: Interface,
@@ -143,12 +143,12 @@ impl Server {
     }
 }
 
-fn mac(last: u8) -> MacAddr {
+pub(super) fn mac(last: u8) -> MacAddr {
     MacAddr::new([0x52, 0x54, 0, 0x77, 1, last])
 }
 
 /// The codes of all options, up to the end mark that there must be.
-fn walk(mut options: &[u8]) -> Vec<u8> {
+pub(super) fn walk(mut options: &[u8]) -> Vec<u8> {
     let mut codes = Vec::new();
     loop {
         match options {
@@ -169,7 +169,7 @@ fn walk(mut options: &[u8]) -> Vec<u8> {
 }
 
 /// A request that is right but for what the input makes wrong.
-fn datagram(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+pub(super) fn datagram(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let mut bytes = vec![0; 240];
     bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
     bytes[4..8].copy_from_slice(&input.arbitrary::<[u8; 4]>()?);

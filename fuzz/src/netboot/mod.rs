@@ -1,4 +1,5 @@
 //! What machines on the network may send.
 
 pub mod dhcp;
+pub mod proxy;
 pub mod tftp;

@@ -1,7 +1,8 @@
 //! Whole exchanges, captured from real firmware and clients, against what bootd answers to them.
 //!
 //! Each file of `tests/golden` is one boot: `#` comments, `>` what the machine sends, `!` what else happens (`wait`
-//! so many seconds, `script`: its script is rendered). The rest is written by the test: `<` what it is answered and
+//! so many seconds, `script`: its script is rendered, `proxy`: from now on another server gives the addresses, `4011`: what
+//! is sent next goes to that port, `fetched`: it fetched its boot program). The rest is written by the test: `<` what it is answered and
 //! where that goes, `=` why, and at the end, after `@`, its timeline. `BOOTD_BLESS=1` writes them anew.
 
 use std::fmt::Write as _;
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dhcproto::{Decodable, Decoder, Encodable};
-use netboot::{Boots, Destination, Reply};
+use netboot::{Boots, Destination, Door, Mode, Packet, Reply, Shapes, respond_as_proxy};
 
 use crate::lab::Lab;
 use crate::text::{dump, read};
@@ -40,6 +41,8 @@ fn replay(text: &str) -> String {
     let mut lab = Lab::new();
     let mut boots = Boots::new();
     let mut machine = None;
+    let mut shapes = Shapes::new();
+    let mut door = Door::Dhcp;
     let mut out = String::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
@@ -54,7 +57,14 @@ fn replay(text: &str) -> String {
             let request = read(&sent);
             machine = Some(request.mac);
             lab.now += 1;
-            let outcome = lab.send(&request.encode());
+            let outcome = match (lab.settings.mode, std::mem::take(&mut door)) {
+                (Mode::Server, Door::Dhcp) => lab.send(&request.encode()),
+                (_, door) => {
+                    let packet = Packet::parse(&request.encode()).unwrap();
+                    let Lab { iface, site, settings, now, .. } = &lab;
+                    respond_as_proxy(door, &packet, iface, site, settings, &mut shapes, *now)
+                }
+            };
             boots.on_dhcp(&outcome.event, lab.now * 1000);
             if let Some(reply) = &outcome.reply {
                 peer_agrees(&reply.bytes);
@@ -68,6 +78,12 @@ fn replay(text: &str) -> String {
             writeln!(out, "{line}").unwrap();
             match what.split_once(' ') {
                 Some(("wait", seconds)) => lab.now += seconds.parse::<u64>().unwrap(),
+                None if what == "proxy" => lab.settings.mode = Mode::Proxy,
+                None if what == "4011" => door = Door::Binl,
+                None if what == "fetched" => {
+                    lab.now += 1;
+                    shapes.on_fetch(machine.unwrap(), lab.now);
+                }
                 None if what == "script" => {
                     lab.now += 1;
                     boots.on_script(machine.unwrap(), lab.now * 1000);

@@ -14,6 +14,9 @@ pub(crate) const fn mac(last: u8) -> MacAddr {
     MacAddr::new([0x52, 0x54, 0, 0x77, 1, last])
 }
 
+/// Client 8, by the maker of its card.
+pub(crate) const RASPBERRY_PI: MacAddr = MacAddr::new([0xdc, 0xa6, 0x32, 0x77, 1, 8]);
+
 pub(crate) fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, last)
 }
@@ -40,12 +43,13 @@ pub(crate) fn image(name: &str) -> Image {
     }
 }
 
-/// Clients 1 to 7: 1, 3, 4, 5 have addresses of their own (10.77.0.11 and so on), 6 is disabled, 7 has no image.
+/// Clients 1 to 8: 1, 3, 4, 5 have addresses of their own (10.77.0.11 and so on), 6 is disabled, 7 has no image.
 pub(crate) fn clients() -> Vec<Client> {
     let own = |name, last| Client { address: Some(ip(10 + last)), ..client(name, last) };
     vec![
         own("lab01", 1),
         client("lab02", 2),
+        Client { mac: RASPBERRY_PI, ..client("lab08", 8) },
         own("lab03", 3),
         own("lab04", 4),
         own("lab05", 5),
@@ -69,7 +73,9 @@ pub(crate) fn settings() -> Settings {
         dns: vec![ip(253), [9, 9, 9, 9].into()],
         domain: Some("lab.internal".into()),
         lease_time: 7200,
-        programs: vec!["undionly.kpxe".into(), "snponly.efi".into(), "ipxe.efi".into()],
+        programs: ["undionly.kpxe", "snponly.efi", "ipxe.efi", "snponly-arm64.efi", "snponly-i386.efi"]
+            .map(str::to_owned)
+            .into(),
         ..Settings::default()
     }
 }

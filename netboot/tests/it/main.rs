@@ -19,6 +19,7 @@ mod plan;
 mod proxy;
 mod pxe;
 mod session;
+mod subnets;
 mod text;
 mod tftp;
 mod wire;

@@ -1,0 +1,127 @@
+//! DHCP datagrams to both doors of a proxy: any bytes are answered or not, nobody is given an address, and what is
+//! answered is what the door and the shape of the offer allow.
+
+use std::net::Ipv4Addr;
+
+use arbitrary::{Result, Unstructured};
+use netboot::{
+    Decision, Destination, Door, Interface, MessageType, Mode, Packet, Settings, Shapes, Subnet,
+    respond_as_proxy, server_of_answer, settings_for,
+};
+use site::{Client, Image, Site};
+
+use super::dhcp::{LONGEST_ANSWER, SERVER, datagram, mac, walk};
+
+/// Datagrams in one run.
+const MOST_DATAGRAMS: usize = 64;
+
+struct Proxy {
+    iface: Interface,
+    site: Site,
+    local: Settings,
+    relayed: [Settings; 1],
+    shapes: Shapes,
+    now: u64,
+}
+
+/// The input is datagrams, each behind a byte that says for which door it is and what happens besides.
+pub fn run(data: &[u8]) {
+    let mut input = Unstructured::new(data);
+    let _ = play(&mut input);
+}
+
+fn play(input: &mut Unstructured<'_>) -> Result<()> {
+    let mut proxy = Proxy::new();
+    for _ in 0..MOST_DATAGRAMS {
+        if input.is_empty() {
+            break;
+        }
+        let door = *input.choose(&[Door::Dhcp, Door::Dhcp, Door::Binl])?;
+        let bytes = if input.ratio(1, 8)? {
+            let len = input.int_in_range(0..=600)?.min(input.len());
+            input.bytes(len)?.to_vec()
+        } else {
+            datagram(input)?
+        };
+        // Answers of other servers come in as well, by another way.
+        let _ = server_of_answer(&bytes);
+        proxy.handle(door, &bytes);
+        if input.ratio(1, 8)? {
+            proxy.shapes.on_fetch(mac(input.int_in_range(0..=7)?), proxy.now);
+        }
+        proxy.now += u64::from(input.arbitrary::<u8>()?) * 10;
+    }
+    Ok(())
+}
+
+impl Proxy {
+    fn new() -> Self {
+        let client = |name: &str, last| Client {
+            name: name.parse().unwrap(),
+            mac: mac(last),
+            address: None,
+            image: (last != 3).then(|| "debian".parse().unwrap()),
+            menu: None,
+            boot_program: None,
+            overlay_limit: None,
+            enabled: true,
+        };
+        let image = Image {
+            name: "debian".parse().unwrap(),
+            version: "v1".parse().unwrap(),
+            path: "/images/debian".into(),
+            size: 1 << 30,
+        };
+        let clients = vec![client("lab01", 1), client("lab02", 2), client("lab03", 3)];
+        let local = Settings {
+            mode: Mode::Proxy,
+            programs: ["undionly.kpxe", "snponly.efi", "ipxe.efi"].map(str::to_owned).into(),
+            ..Settings::default()
+        };
+        let subnet = Subnet::around(Ipv4Addr::new(10, 9, 0, 0), 24);
+        Self {
+            iface: Interface { name: "eth1".to_owned(), address: SERVER, prefix_len: 24 },
+            site: Site::new(1, clients, vec![image]),
+            relayed: [Settings { subnet: Some(subnet), ..local.clone() }],
+            local,
+            shapes: Shapes::new(),
+            now: 1_795_000_000,
+        }
+    }
+
+    fn handle(&mut self, door: Door, datagram: &[u8]) {
+        let Ok(packet) = Packet::parse(datagram) else { return };
+        let Self { iface, site, local, relayed, shapes, now } = self;
+        let settings = settings_for(&packet, iface, local, relayed).unwrap_or(local);
+        let outcome = respond_as_proxy(door, &packet, iface, site, settings, shapes, *now);
+        // What goes to the log never panics.
+        let _ = format!("{:?} {} {:?}", outcome.event, outcome.event.decision, packet);
+        let _ = shapes.advice(packet.mac, SERVER);
+        assert!(outcome.changes.is_empty() && outcome.untried.is_none(), "a proxy leases nothing");
+        let Some(reply) = outcome.reply else { return };
+        let bytes = &reply.bytes;
+        assert!((300..=LONGEST_ANSWER).contains(&bytes.len()), "an answer of {} bytes", bytes.len());
+        assert_eq!(bytes[0], 2, "no answer");
+        assert_eq!(bytes[4..8], packet.xid.to_be_bytes());
+        assert_eq!(bytes[28..34], packet.mac.octets());
+        assert_eq!(bytes[16..20], [0; 4], "an address is given");
+        let options = walk(&bytes[240..]);
+        assert!([51, 58, 59, 1, 3, 6].iter().all(|code| !options.contains(code)), "{options:?}");
+        assert!([mac(1), mac(2)].contains(&packet.mac), "{} has nothing to boot", packet.mac);
+        match door {
+            Door::Dhcp => {
+                assert!(matches!(outcome.event.decision, Decision::ProxyOffered(_)));
+                assert_eq!(outcome.event.answered, Some(MessageType::Offer));
+                let relay = packet.giaddr;
+                let to =
+                    if relay.is_unspecified() { Destination::Broadcast } else { Destination::Relay(relay) };
+                assert_eq!(reply.to, to);
+            }
+            Door::Binl => {
+                assert_eq!(outcome.event.answered, Some(MessageType::Ack));
+                assert_eq!(reply.to, Destination::Client(packet.ciaddr));
+                assert!(!packet.ciaddr.is_unspecified());
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A subnet, and which one a request is from.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::packet::Packet;
+use crate::settings::{Interface, Settings};
+
+/// The addresses of one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Subnet {
+    network: Ipv4Addr,
+    prefix_len: u8,
+}
+
+/// A text that names no subnet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubnetError {
+    /// It is written otherwise.
+    #[error("it is no subnet")]
+    Form,
+    /// It names an address within a subnet.
+    #[error("the address is not the subnet's first, {0}")]
+    NotFirst(Ipv4Addr),
+}
+
+impl Subnet {
+    /// The subnet that `address` is in. A prefix of more than 32 bits is one of 32.
+    #[must_use]
+    pub fn around(address: Ipv4Addr, prefix_len: u8) -> Self {
+        let prefix_len = prefix_len.min(32);
+        Self { network: address & mask(prefix_len), prefix_len }
+    }
+
+    /// How many bits of an address name the subnet.
+    #[must_use]
+    pub fn prefix_len(self) -> u8 {
+        self.prefix_len
+    }
+
+    /// The mask.
+    #[must_use]
+    pub fn mask(self) -> Ipv4Addr {
+        mask(self.prefix_len)
+    }
+
+    /// The first address, which names it.
+    #[must_use]
+    pub fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
+    /// The last address.
+    #[must_use]
+    pub fn broadcast(self) -> Ipv4Addr {
+        self.network | !self.mask()
+    }
+
+    /// Whether `address` is one of its addresses.
+    #[must_use]
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        address & self.mask() == self.network
+    }
+
+    /// Whether a machine may have `address`: it is neither the subnet's name nor its broadcast.
+    #[must_use]
+    pub fn can_have(self, address: Ipv4Addr) -> bool {
+        let edges = self.prefix_len < 31 && (address == self.network || address == self.broadcast());
+        self.contains(address) && !edges
+    }
+}
+
+fn mask(prefix_len: u8) -> Ipv4Addr {
+    let host_bits = 32_u32.saturating_sub(prefix_len.into());
+    Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix_len)
+    }
+}
+
+/// As `10.9.0.0/24`.
+impl FromStr for Subnet {
+    type Err = SubnetError;
+
+    fn from_str(text: &str) -> Result<Self, SubnetError> {
+        let (network, prefix_len) = text.split_once('/').ok_or(SubnetError::Form)?;
+        let network: Ipv4Addr = network.parse().map_err(|_| SubnetError::Form)?;
+        let prefix_len = prefix_len.parse().ok().filter(|len| *len <= 32).ok_or(SubnetError::Form)?;
+        let subnet = Self::around(network, prefix_len);
+        if subnet.network == network { Ok(subnet) } else { Err(SubnetError::NotFirst(subnet.network)) }
+    }
+}
+
+/// By which settings a request is answered that came by `iface`: those of the subnet that its machine is on, among
+/// `relayed`, or the interface's own, `local`. `Err`: it came through a relay on none of these.
+///
+/// # Errors
+/// With the address that names the unserved subnet.
+pub fn settings_for<'a>(
+    packet: &Packet,
+    iface: &Interface,
+    local: &'a Settings,
+    relayed: &'a [Settings],
+) -> Result<&'a Settings, Ipv4Addr> {
+    let of = |address: Ipv4Addr| {
+        let mut all = relayed.iter().chain([local]);
+        all.find(|settings| settings.subnet_of(iface).contains(address))
+    };
+    if packet.giaddr.is_unspecified() {
+        // A renewal is sent to the server itself, and so comes by routers rather than by a relay (RFC 2131 §4.4.5).
+        let routed = Some(packet.ciaddr).filter(|ciaddr| !ciaddr.is_unspecified());
+        return Ok(routed.and_then(of).unwrap_or(local));
+    }
+    // The relay may speak from another address than one on its client's link, and then says which link that is
+    // (RFC 3527); only a relay is believed that.
+    let link = packet.options.link_selection().unwrap_or(packet.giaddr);
+    of(link).ok_or(link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_is_written_by_its_first_address() {
+        let subnet: Subnet = "10.9.0.0/23".parse().unwrap();
+        assert_eq!(subnet.to_string(), "10.9.0.0/23");
+        assert_eq!((subnet.mask(), subnet.broadcast()), ([255, 255, 254, 0].into(), [10, 9, 1, 255].into()));
+        assert!(subnet.can_have([10, 9, 1, 0].into()) && !subnet.can_have([10, 9, 1, 255].into()));
+        assert!(!subnet.contains([10, 9, 2, 0].into()));
+        assert_eq!("10.9.0.1/24".parse::<Subnet>(), Err(SubnetError::NotFirst([10, 9, 0, 0].into())));
+        for text in ["10.9.0.0", "10.9.0.0/33", "10.9.0/24", "x/24", "10.9.0.0/-1"] {
+            assert_eq!(text.parse::<Subnet>(), Err(SubnetError::Form), "{text}");
+        }
+        assert!("0.0.0.0/0".parse::<Subnet>().unwrap().contains([9, 9, 9, 9].into()));
+    }
+}
