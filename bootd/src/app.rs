@@ -19,7 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use lvm::{Embedded, EmbeddedConfig, Engine, EngineError, Sim};
 use menus::{MenuError, Menus};
-use netboot::{Boots, Interface, Leases, Settings};
+use netboot::{Boots, Interface, Leases, Mode, Others, Settings, Shapes};
 use parking_lot::Mutex;
 use site::{Location, Site, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::boot;
-use crate::config::{Config, EngineKind, ServedInterface, show_size};
+use crate::config::{self, Config, EngineKind, ServedInterface, show_size};
 use crate::control::{Control, ControlSocket};
 use crate::data::{self, DataDirectory, DataError};
 use crate::events::{self, Events, Recent};
@@ -156,11 +156,14 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
     let Parts { config, store, site, menus, files, leases } = parts;
     State {
         links: links(&config, &files),
+        relayed: relayed(&config, &files),
         config,
         site: ArcSwap::new(site),
         store,
         refreshing: Mutex::default(),
         leases: Mutex::new(leases),
+        shapes: Mutex::new(Shapes::new()),
+        others: Mutex::new(Others::new()),
         boots: Mutex::new(Boots::new()),
         firmwares: Mutex::default(),
         menus: ArcSwap::from_pointee(menus),
@@ -255,7 +258,7 @@ fn early_end(ended: Result<Ended, tokio::task::JoinError>) -> AppError {
 
 /// Every socket, bound.
 struct Sockets {
-    dhcp: Option<Dhcp>,
+    dhcp: Dhcp,
     tftp: Option<Tftp>,
     http: Http,
     iscsi: Iscsi,
@@ -275,7 +278,7 @@ impl Sockets {
         let wanted = addresses.flat_map(|address| ports.map(|port| SocketAddrV4::new(address, port)));
         given.keep_only(&wanted.collect::<Vec<_>>())?;
         Ok(Self {
-            dhcp: config.dhcp.enabled.then(|| Dhcp::bind(links, journal)).transpose()?,
+            dhcp: Dhcp::bind(links, journal)?,
             tftp: config.tftp.then(|| Tftp::bind(links)).transpose()?,
             http: Http::bind(links, config.http_port, &mut given)?,
             iscsi: Iscsi::bind(links, config.iscsi_port, &mut given)?,
@@ -301,9 +304,7 @@ impl Sockets {
                 $among.spawn(async move { ($name, running.await.map_err(AppError::from)) });
             }};
         }
-        if let Some(dhcp) = self.dhcp {
-            spawn!("dhcp", dhcp, Arc::clone(state));
-        }
+        spawn!("dhcp", self.dhcp, Arc::clone(state));
         if let Some(tftp) = self.tftp {
             spawn!("tftp", tftp, Arc::clone(state));
         }
@@ -367,18 +368,32 @@ fn served_link(config: &Config, served: &ServedInterface, programs: Vec<String>)
             prefix_len: served.prefix_len,
         },
         index: served.index,
-        settings: Settings {
-            server_name: config.server.clone(),
-            http_port: config.http_port,
-            pool: served.pool,
-            router: config.dhcp.router.filter(|router| served.has_host(*router)),
-            dns: config.dhcp.dns.clone(),
-            domain: Some(config.domain.clone()),
-            lease_time: u32::try_from(config.dhcp.lease.as_secs()).unwrap_or(u32::MAX),
-            unknown: config.dhcp.unknown,
-            programs,
-            ..Settings::default()
-        },
+        settings: settings(config, &served.dhcp, programs),
+    }
+}
+
+/// The settings that hold for each subnet behind a relay.
+fn relayed(config: &Config, files: &Files) -> Vec<Settings> {
+    let settings = |relayed: &config::Relayed| Settings {
+        subnet: Some(relayed.subnet),
+        ..settings(config, &relayed.dhcp, files.programs())
+    };
+    config.relayed.iter().map(settings).collect()
+}
+
+fn settings(config: &Config, dhcp: &config::Dhcp, programs: Vec<String>) -> Settings {
+    Settings {
+        server_name: config.server.clone(),
+        http_port: config.http_port,
+        pool: dhcp.pool,
+        router: dhcp.router,
+        dns: dhcp.dns.clone(),
+        domain: Some(config.domain.clone()),
+        lease_time: u32::try_from(dhcp.lease.as_secs()).unwrap_or(u32::MAX),
+        unknown: dhcp.unknown,
+        mode: dhcp.mode,
+        programs,
+        ..Settings::default()
     }
 }
 
@@ -406,13 +421,20 @@ pub(crate) fn engine(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
 
 /// What is served where, for people: one line each.
 fn serves(state: &State) -> Vec<String> {
-    let State { config, links, engine, files, .. } = state;
+    let State { config, links, relayed, engine, files, .. } = state;
+    let pool =
+        |settings: &Settings| settings.pool.map_or("no pool".to_owned(), |pool| format!("pool {pool}"));
     let mut lines = Vec::new();
     for link in links {
         let Interface { name, address, prefix_len } = &link.interface;
-        if config.dhcp.enabled {
-            let pool = link.settings.pool.map_or_else(|| "no pool".to_owned(), |pool| format!("pool {pool}"));
-            lines.push(format!("DHCP on {name} ({address}/{prefix_len}), {pool}"));
+        match link.settings.mode {
+            Mode::Server => {
+                lines.push(format!("DHCP on {name} ({address}/{prefix_len}), {}", pool(&link.settings)));
+            }
+            Mode::Proxy => lines.push(format!(
+                "proxy DHCP on {name} ({address}/{prefix_len}), beside the server that gives addresses"
+            )),
+            Mode::Off => {}
         }
         if config.tftp {
             lines.push(format!("TFTP on {address}:69, {} boot programs", files.programs().len()));
@@ -422,6 +444,10 @@ fn serves(state: &State) -> Vec<String> {
         if config.router_advertisement {
             lines.push(format!("IPv6 router advertisements of no router on {name}"));
         }
+    }
+    for settings in relayed {
+        let Some(subnet) = settings.subnet else { continue };
+        lines.push(format!("DHCP by relays from {subnet}, {}", pool(settings)));
     }
     lines.push(format!("disks by the {} engine, cache {}", engine.name(), show_size(config.cache_size.0)));
     lines.push(format!("commands on {}", config.socket().display()));

@@ -11,7 +11,6 @@ mod config;
 mod control;
 mod data;
 mod events;
-mod logins;
 mod machine;
 mod managed;
 mod privileges;

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use lvm::Engine;
 use menus::Menus;
-use netboot::{Boots, DhcpEvent, Firmware, Interface, Leases, Settings, StepKind};
+use netboot::{
+    Boots, DhcpEvent, Firmware, Interface, Leases, Mode, Others, Settings, Shapes, Stage, StepKind,
+};
 use parking_lot::Mutex;
 use site::{MacAddr, Site, Store, StoreError};
 
@@ -24,6 +26,8 @@ pub(crate) struct State {
     pub(crate) config: Config,
     /// The interfaces served, each with the settings that hold on it.
     pub(crate) links: Vec<Link>,
+    /// The settings that hold for subnets behind relays.
+    pub(crate) relayed: Vec<Settings>,
     /// The site; `control` replaces it whole. Take one snapshot per packet or request.
     pub(crate) site: ArcSwap<Site>,
     /// Where the site is kept. Calls may block: use `spawn_blocking`.
@@ -32,6 +36,10 @@ pub(crate) struct State {
     pub(crate) refreshing: Mutex<()>,
     /// Who holds which address.
     pub(crate) leases: Mutex<Leases>,
+    /// In which form each machine takes its boot program beside another DHCP server.
+    pub(crate) shapes: Mutex<Shapes>,
+    /// Other DHCP servers that were heard.
+    pub(crate) others: Mutex<Others>,
     /// Each client's boots and their timelines.
     pub(crate) boots: Mutex<Boots>,
     /// Which firmware the clients last said that they have.
@@ -70,6 +78,10 @@ impl State {
         let mac = event.asker.mac;
         self.boots.lock().on_dhcp(event, unix_millis());
         if event.plan.client.is_none() {
+            // Beside another server, machines that only want an address are none of our business.
+            if link.settings.mode != Mode::Server && event.asker.stage == Stage::Other {
+                return;
+            }
             let interface = link.interface.name.clone();
             self.events.emit(Event::UnknownClient { mac, interface });
             return;
@@ -78,7 +90,7 @@ impl State {
         if let Some(firmware) = event.asker.firmware {
             self.firmwares.lock().insert(mac, firmware);
         }
-        if event.asker.stage != netboot::Stage::Other {
+        if event.asker.stage != Stage::Other {
             self.tell(mac, format!("DHCP from {}: {}", event.asker.stage, event.decision));
         }
     }
@@ -96,6 +108,9 @@ impl State {
 
     /// Notes a step of the boot that the machine is in.
     pub(crate) fn step(&self, mac: MacAddr, kind: StepKind, detail: &str) {
+        if matches!(kind, StepKind::TftpFile(_) | StepKind::HttpFile(_)) {
+            self.shapes.lock().on_fetch(mac, unix_seconds());
+        }
         let text = step_text(&kind, detail);
         if self.boots.lock().record(mac, kind, detail, unix_millis()) {
             self.tell(mac, text);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use caps::{CapSet, Capability};
 use menus::Menus;
+use netboot::Mode;
 use serde::Serialize;
 use site::{Image, Location, Site, Store};
 
@@ -94,8 +95,13 @@ pub(crate) fn all(flags: &Flags) -> Vec<Finding> {
 fn interfaces(config: &Config, machine: &Machine, findings: &mut Vec<Finding>) {
     for served in &config.interfaces {
         let what = format!("interface {}", served.name);
-        let pool = served.pool.map_or_else(|| "no pool".to_owned(), |pool| format!("pool {pool}"));
-        let found = format!("{}/{}, {pool}", served.address, served.prefix_len);
+        let dhcp = match (served.dhcp.mode, served.dhcp.pool) {
+            (Mode::Server, Some(pool)) => format!("pool {pool}"),
+            (Mode::Server, None) => "no pool".to_owned(),
+            (Mode::Proxy, _) => "a proxy beside the DHCP server".to_owned(),
+            (Mode::Off, _) => "no DHCP".to_owned(),
+        };
+        let found = format!("{}/{}, {dhcp}", served.address, served.prefix_len);
         let up = machine.interfaces.get(&served.name).is_some_and(|now| now.up);
         findings.push(if up {
             Finding::ok(what, found)

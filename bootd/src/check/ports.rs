@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 
+use netboot::Mode;
+
 use super::Finding;
 use crate::config::Config;
 
@@ -16,8 +18,15 @@ pub(super) fn all(config: &Config, running: Option<u32>) -> Vec<Finding> {
     };
     for link in &config.interfaces {
         let at = |port| SocketAddrV4::new(link.address, port);
-        if config.dhcp.enabled {
-            look("DHCP", "enabled = false in [dhcp]", Protocol::Udp, at(67));
+        match link.dhcp.mode {
+            Mode::Server => {
+                let key =
+                    "mode = \"off\" in [dhcp], or mode = \"proxy\" beside a server that gives the addresses";
+                look("DHCP", key, Protocol::Udp, at(67));
+            }
+            // Port 67 is the other server's, and heard beside it.
+            Mode::Proxy => look("proxy DHCP", "mode = \"off\" in [dhcp]", Protocol::Udp, at(4011)),
+            Mode::Off => {}
         }
         if config.tftp {
             look("TFTP", "enabled = false in [tftp]", Protocol::Udp, at(69));

@@ -84,6 +84,8 @@ fn key_at(text: &str, at: usize) -> String {
         let inner = line.trim().strip_prefix('[')?;
         Some(inner.split(']').next().unwrap_or_default().trim())
     });
+    // The keys of [dhcp.interface.NAME] are those of [dhcp].
+    let section = section.map(|section| section.split('.').next().unwrap_or_default());
     section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"))
 }
 

@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use netboot::PoolRange;
+use netboot::{PoolRange, Subnet};
+
+use super::dhcp::Dhcp;
 
 /// The most addresses a default pool has. A larger subnet's pool is its last this many.
 const LARGEST_DEFAULT_POOL: u32 = 65_536;
@@ -18,22 +20,24 @@ pub(crate) struct ServedInterface {
     pub(crate) address: Ipv4Addr,
     /// How many bits of it are the subnet's.
     pub(crate) prefix_len: u8,
-    /// Addresses for machines whose entry names none; `None`: there are none.
-    pub(crate) pool: Option<PoolRange>,
+    /// How its machines are given addresses.
+    pub(crate) dhcp: Dhcp,
 }
 
 impl ServedInterface {
+    /// Its subnet.
+    pub(crate) fn subnet(&self) -> Subnet {
+        Subnet::around(self.address, self.prefix_len)
+    }
+
     /// The first and last address that a machine can have in this subnet; `None` when there is room for no other.
     pub(crate) fn hosts(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
-        let host_bits = 32u8.checked_sub(self.prefix_len).filter(|bits| *bits >= 2)?;
-        let span = u32::try_from((1u64 << host_bits) - 1).ok()?;
-        let network = self.address.to_bits() & !span;
-        Some(((network + 1).into(), (network + span - 1).into()))
+        hosts(self.subnet())
     }
 
     /// Whether a machine in this subnet can have that address.
     pub(crate) fn has_host(&self, address: Ipv4Addr) -> bool {
-        self.hosts().is_some_and(|(first, last)| (first..=last).contains(&address))
+        has_host(self.subnet(), address)
     }
 
     /// The upper half of the subnet. Where our own address lies in it, the larger part on one side of it.
@@ -53,13 +57,24 @@ impl ServedInterface {
     }
 }
 
+/// The first and last address that a machine can have in a subnet; `None` when there is no room for two.
+pub(super) fn hosts(subnet: Subnet) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let (network, broadcast) = (subnet.network().to_bits(), subnet.broadcast().to_bits());
+    (subnet.prefix_len() <= 30).then(|| ((network + 1).into(), (broadcast - 1).into()))
+}
+
+/// Whether a machine in a subnet can have that address.
+pub(super) fn has_host(subnet: Subnet, address: Ipv4Addr) -> bool {
+    hosts(subnet).is_some_and(|(first, last)| (first..=last).contains(&address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn link(address: [u8; 4], prefix_len: u8) -> ServedInterface {
         let address = address.into();
-        ServedInterface { name: "eth1".into(), index: 2, address, prefix_len, pool: None }
+        ServedInterface { name: "eth1".into(), index: 2, address, prefix_len, dhcp: Dhcp::default() }
     }
 
     #[test]

@@ -2,20 +2,17 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use block::Bytes;
 use lvm::names::{NameError, SiteNames};
-use netboot::{PoolRange, Unknown};
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
-use super::wire::{Names, Wire};
+use super::wire::Wire;
 use super::{
     Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, DatabaseUrl, Dhcp, EngineKind, Flags, ServedInterface,
-    amounts,
+    amounts, dhcp,
 };
 use crate::machine::Machine;
 
@@ -35,18 +32,15 @@ const LEAST_OVERLAY: u64 = 1 << 20;
 /// What a client may write when nothing is said, in bytes.
 const DEFAULT_OVERLAY: u64 = 20 << 30;
 
-/// Shortest and longest lease. Shorter ones make clients ask all the time; longer ones never come back.
-const LEASES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 86_400));
-
 /// Where Debian, Fedora, Arch and a build by hand put boot programs.
 const BOOT_PROGRAMS: [&str; 4] =
     ["/usr/lib/ipxe", "/usr/share/ipxe", "/usr/share/ipxe/x86_64", "/usr/local/share/ipxe"];
 
 /// The file as read: what everything else is checked against.
-struct Source {
+pub(super) struct Source {
     path: PathBuf,
     text: String,
-    wire: Wire,
+    pub(super) wire: Wire,
 }
 
 impl Source {
@@ -67,7 +61,7 @@ impl Source {
     }
 
     /// The error of that value in the file.
-    fn wrong<T>(
+    pub(super) fn wrong<T>(
         &self,
         value: &Spanned<T>,
         what: impl Into<String>,
@@ -152,10 +146,11 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
         let data = source.data(flags)?;
         let (http_port, iscsi_port) = ports(source)?;
         let (server, domain) = (server(source, machine)?, domain(source)?);
-        let interfaces = interfaces(source, flags, machine)?;
+        let mut interfaces = interfaces(source, flags, machine)?;
+        let relayed = dhcp::settle(source, &mut interfaces)?;
         Ok(Self {
-            dhcp: dhcp(source, &interfaces)?,
             interfaces,
+            relayed,
             names: names(source, &server, &domain)?,
             server,
             domain,
@@ -232,49 +227,10 @@ fn interfaces(
         if all.iter().any(|other| other.name == *name) {
             return Err(wrong(format!("interface {name} is named twice"), "name each interface once".into()));
         }
-        let mut link =
-            ServedInterface { name: name.clone(), index: found.index, address, prefix_len, pool: None };
-        link.pool = link.default_pool();
-        all.push(link);
+        let (name, index, dhcp) = (name.clone(), found.index, Dhcp::default());
+        all.push(ServedInterface { name, index, address, prefix_len, dhcp });
     }
-    pool(source, &mut all)?;
     Ok(all)
-}
-
-/// Puts the pool that the file names in the place of the default ones.
-fn pool(source: &Source, interfaces: &mut [ServedInterface]) -> Result<(), ConfigError> {
-    let Some(pool) = &source.wire.dhcp.pool else { return Ok(()) };
-    if pool.get_ref() == "none" {
-        interfaces.iter_mut().for_each(|link| link.pool = None);
-        return Ok(());
-    }
-    let Some((first, last)) = amounts::address_range(pool.get_ref()) else {
-        let what = format!("{:?} is no range of addresses", pool.get_ref());
-        let remedy =
-            "write the first and the last, for example: pool = \"10.0.0.100-10.0.0.200\", or \"none\"";
-        return Err(source.wrong(pool, what, remedy));
-    };
-    let Some(link) = interfaces.iter_mut().find(|link| link.has_host(first) && link.has_host(last)) else {
-        let what = format!("{:?} does not lie in the subnet of an interface that is served", pool.get_ref());
-        return Err(source.wrong(pool, what, format!("stay within {}", subnets(interfaces))));
-    };
-    if (first..=last).contains(&link.address) {
-        let what = format!("the pool holds this server's own address {}", link.address);
-        return Err(source.wrong(pool, what, "end the pool before it, or begin behind it"));
-    }
-    let range =
-        PoolRange::new(first, last).map_err(|e| source.wrong(pool, e.to_string(), "choose a smaller one"))?;
-    link.pool = Some(range);
-    Ok(())
-}
-
-/// The addresses that machines can have, for messages.
-fn subnets(interfaces: &[ServedInterface]) -> String {
-    let shown = interfaces.iter().filter_map(|link| {
-        let (first, last) = link.hosts()?;
-        Some(format!("{first}-{last} (on {})", link.name))
-    });
-    shown.collect::<Vec<_>>().join(" or ")
 }
 
 /// Whether `text` is one DNS label in lower case.
@@ -365,74 +321,6 @@ fn log(source: &Source, flags: &Flags) -> Result<String, ConfigError> {
         (None, Some(log)) if good(log.get_ref()) => Ok(log.get_ref().clone()),
         (None, Some(log)) => Err(source.wrong(log, format!("{:?} is no log level", log.get_ref()), remedy)),
         (None, None) => Ok("info".into()),
-    }
-}
-
-fn dhcp(source: &Source, interfaces: &[ServedInterface]) -> Result<Dhcp, ConfigError> {
-    let wire = &source.wire.dhcp;
-    Ok(Dhcp {
-        enabled: wire.enabled.unwrap_or(true),
-        router: match &wire.router {
-            Some(text) => Some(router(source, text, interfaces)?),
-            None => None,
-        },
-        dns: match &wire.dns {
-            Some(servers) => dns(source, servers)?,
-            None => Vec::new(),
-        },
-        lease: match &wire.lease {
-            Some(lease) => lease_time(source, lease)?,
-            None => Duration::from_secs(12 * 3600),
-        },
-        unknown: match wire.unknown.as_ref().map(|u| (u, u.get_ref().as_str())) {
-            None | Some((_, "lease")) => Unknown::Lease,
-            Some((_, "ignore")) => Unknown::Ignore,
-            Some((unknown, text)) => {
-                let remedy = "write \"lease\" (an address, nothing to boot) or \"ignore\" (no answer)";
-                return Err(source.wrong(
-                    unknown,
-                    format!("{text:?} is no way to treat unknown machines"),
-                    remedy,
-                ));
-            }
-        },
-    })
-}
-
-fn router(
-    source: &Source,
-    text: &Spanned<String>,
-    interfaces: &[ServedInterface],
-) -> Result<Ipv4Addr, ConfigError> {
-    let remedy = "write, for example: router = \"10.0.0.254\"";
-    let Ok(router) = text.get_ref().parse() else {
-        return Err(source.wrong(text, format!("{:?} is no IPv4 address", text.get_ref()), remedy));
-    };
-    if interfaces.iter().any(|link| link.has_host(router)) {
-        return Ok(router);
-    }
-    let what = format!("no client can reach a router at {router}");
-    Err(source.wrong(text, what, format!("stay within {}", subnets(interfaces))))
-}
-
-fn dns(source: &Source, servers: &Spanned<Names>) -> Result<Vec<Ipv4Addr>, ConfigError> {
-    let read = |text: &String| {
-        text.parse().map_err(|_| {
-            let what = format!("{text:?} is no IPv4 address");
-            source.wrong(servers, what, "write, for example: dns = [\"10.0.0.53\"]")
-        })
-    };
-    servers.get_ref().0.iter().map(read).collect()
-}
-
-fn lease_time(source: &Source, lease: &Spanned<String>) -> Result<Duration, ConfigError> {
-    let remedy = "write a time from 60s to 30d, for example: lease = \"12h\"";
-    match amounts::duration(lease.get_ref()) {
-        Some(time) if (LEASES.0..=LEASES.1).contains(&time) => Ok(time),
-        Some(_) => {
-            Err(source.wrong(lease, format!("{:?} is too short or too long", lease.get_ref()), remedy))
-        }
-        None => Err(source.wrong(lease, format!("{:?} is no length of time", lease.get_ref()), remedy)),
     }
 }
 

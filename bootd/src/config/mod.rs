@@ -3,15 +3,13 @@
 //! `wire` mirrors the file; [`Config`] has no optional part that means "default". The only road from one to
 //! the other is [`Config::load`], and it ends before any socket is opened.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use block::Bytes;
 use lvm::names::SiteNames;
-use netboot::Unknown;
 
 mod amounts;
+mod dhcp;
 mod error;
 mod link;
 mod load;
@@ -21,6 +19,7 @@ mod tests;
 mod wire;
 
 pub(crate) use amounts::{show_size, size};
+pub(crate) use dhcp::{Dhcp, Relayed};
 pub(crate) use error::ConfigError;
 pub(crate) use link::ServedInterface;
 pub(crate) use location::DatabaseUrl;
@@ -69,8 +68,8 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// Who makes the disks.
     pub(crate) engine: EngineKind,
-    /// DHCP.
-    pub(crate) dhcp: Dhcp,
+    /// Subnets behind relays whose machines are given addresses.
+    pub(crate) relayed: Vec<Relayed>,
     /// Whether boot files are served over TFTP.
     pub(crate) tftp: bool,
     /// The TCP port of scripts and boot files.
@@ -92,21 +91,6 @@ pub(crate) enum EngineKind {
     Embedded,
     /// In memory, for trying things out: `--sim`.
     Sim,
-}
-
-/// The settings of DHCP that hold on every interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Dhcp {
-    /// Whether bootd answers DHCP at all.
-    pub(crate) enabled: bool,
-    /// The router that clients in its subnet are told of; `None`: none.
-    pub(crate) router: Option<Ipv4Addr>,
-    /// The name servers clients are told of.
-    pub(crate) dns: Vec<Ipv4Addr>,
-    /// How long a lease lasts.
-    pub(crate) lease: Duration,
-    /// What a machine gets that is no client.
-    pub(crate) unknown: Unknown,
 }
 
 impl Config {

@@ -1,6 +1,7 @@
 //! `bootd.toml` as it is written: every key optional, every value as typed, with its place in the file. What the
 //! values mean and which are allowed is [`Config`](super::Config)'s.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -33,7 +34,21 @@ pub(super) struct Wire {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Dhcp {
-    pub(super) enabled: Option<bool>,
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) pool: Option<Spanned<String>>,
+    pub(super) router: Option<Spanned<String>>,
+    pub(super) dns: Option<Spanned<Names>>,
+    pub(super) lease: Option<Spanned<String>>,
+    pub(super) unknown: Option<Spanned<String>>,
+    pub(super) interface: BTreeMap<Spanned<String>, DhcpOn>,
+    pub(super) subnet: BTreeMap<Spanned<String>, DhcpOn>,
+}
+
+/// `[dhcp.interface.NAME]` and `[dhcp.subnet."NETWORK/BITS"]`: what differs there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DhcpOn {
+    pub(super) mode: Option<Spanned<String>>,
     pub(super) pool: Option<Spanned<String>>,
     pub(super) router: Option<Spanned<String>>,
     pub(super) dns: Option<Spanned<Names>>,
@@ -111,7 +126,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("router_advertisement", "router_advertisement = true"),
     ("boot_programs", "boot_programs = [\"/usr/lib/ipxe\"]"),
     ("log", "log = \"info\""),
-    ("dhcp.enabled", "enabled = true"),
+    ("dhcp.mode", "mode = \"server\""),
     ("dhcp.pool", "pool = \"10.0.0.100-10.0.0.200\""),
     ("dhcp.router", "router = \"10.0.0.254\""),
     ("dhcp.dns", "dns = [\"10.0.0.53\"]"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State as Extract};
 use lvm::names;
-use netboot::{Asker, BootPlan, Firmware, Stage, plan};
+use netboot::{Asker, BootPlan, Firmware, Mode, Stage, plan};
 use site::entity::{CLIENT_TYPE, EntityId};
 use site::{Client, ClientName, Image, MacAddr, Site};
 
@@ -52,7 +52,11 @@ pub(super) async fn explain(
     for link in &state.links {
         for (asks, asker) in &askers {
             let plan = plan(asker, &link.interface, &site, &link.settings);
-            cases.push(case(link, asks, &plan, leased));
+            let mut case = case(link, asks, &plan, leased);
+            if link.settings.mode == Mode::Proxy && asker.stage == Stage::Firmware && plan.may_boot() {
+                case.why.extend(state.shapes.lock().advice(mac, link.interface.address));
+            }
+            cases.push(case);
             if let Some(client) = plan.client.as_ref().filter(|_| plan.may_boot()) {
                 boots.get_or_insert_with(|| (link, plan.clone(), Arc::clone(client)));
             }

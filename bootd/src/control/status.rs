@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::answer::Wrong;
 use super::api::{BootStatus, BootStep, ClientStatus, DiskState, ServerStatus, Status};
 use super::{Control, clients};
+use crate::serve::dhcp;
 use crate::space;
 use crate::state::unix_seconds;
 
@@ -70,7 +71,7 @@ pub(super) async fn status(
             store: control.store.state(),
             inactive: site.inactive().count(),
             serves: control.serves.clone(),
-            warnings,
+            warnings: warnings.into_iter().chain(dhcp::warnings(state)).collect(),
             counters: state.counters.all(),
         },
         clients,

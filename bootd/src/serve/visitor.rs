@@ -2,6 +2,10 @@
 //!
 //! - A boot script holds the secrets of one boot, so it goes to the address that is leased to its client (or is
 //!   the client's own and nobody else's) and to no other. A machine that is no client has none.
+//! - Where another server leases the addresses, an address on the link is the machine's whose network card answers for
+//!   it: the kernel has just asked by ARP, to answer this very visitor. That is no weaker than a lease, which whoever
+//!   takes another's address enjoys as well. What passes by in DHCP proves nothing, as anyone may broadcast in another's
+//!   name. An address behind a router is the client's whose entry names it, and else nobody's.
 //! - So does every other text that a template makes, and every managed file: they hold what the site knows of the
 //!   client. A client that may not boot gets none of them. Nobody proves more than its address here, for firmware has
 //!   nothing to prove it with; who may take another's address on the same wire may take its boot script too.
@@ -11,14 +15,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use netboot::{Asked, Asker, BootPlan, FilePath, Stage, StepKind, plan};
-use site::MacAddr;
-use site::entity::EntityName;
+use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, StepKind, plan};
+use site::{MacAddr, Site};
 
 use super::script::Which;
 use crate::boot::ScriptError;
 use crate::events::Event;
 use crate::state::{Link, State, unix_millis, unix_seconds};
+use crate::sys::neighbour;
 
 /// What a visitor is to be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,20 +45,6 @@ pub(crate) enum Granted {
     },
     /// The program with which clients keep their files.
     ManagedProgram,
-    /// The picture that fits a screen best.
-    Wallpaper {
-        /// Its width and height in pixels.
-        screen: (u32, u32),
-        /// Who fetches it, where that is known.
-        visitor: Option<MacAddr>,
-    },
-    /// Where a user of the machine that asks has their files.
-    UserHome {
-        /// The user.
-        user: EntityName,
-        /// The machine.
-        mac: MacAddr,
-    },
     /// What the template of that name makes for the machine that asks.
     Text {
         /// Its name.
@@ -88,23 +78,53 @@ pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) ->
         Asked::File(path) if state.menus.load().has(path.as_str()) => Wanted::Text(path),
         asked => Wanted::Named(asked),
     };
-    let needs_lease = state.config.dhcp.enabled
-        && !matches!(
-            asked,
-            Wanted::Named(Asked::File(_) | Asked::Wallpaper { .. } | Asked::ManagedProgram | Asked::Other)
-        );
-    let holder = {
-        let (leases, now) = (state.leases.lock(), unix_seconds());
-        // Where another server gives the addresses, the site's entries are all that is known of them.
-        if needs_lease {
-            leases.by_address(peer, now).map(|lease| lease.mac)
-        } else {
-            leases.holder(peer, &site, now)
-        }
-    };
+    let anyone = matches!(asked, Wanted::Named(Asked::File(_) | Asked::ManagedProgram | Asked::Other));
+    let holder = holder(state, link, peer, &site, anyone);
     let plan_of =
         |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
-    decide(peer, holder, plan_of, asked)
+    decide(&Visitor { peer, holder, nobody: nobody(link) }, plan_of, asked)
+}
+
+/// An address, and who is behind it.
+struct Visitor {
+    peer: Ipv4Addr,
+    holder: Option<MacAddr>,
+    /// What is said of the address where it is unknown who is.
+    nobody: &'static str,
+}
+
+/// What it means that it is unknown who is behind an address.
+fn nobody(link: &Link) -> &'static str {
+    match link.settings.mode {
+        Mode::Server => "is leased to no machine",
+        Mode::Proxy | Mode::Off => {
+            "is neither a neighbour's on this link nor in the entry of a client behind a router"
+        }
+    }
+}
+
+/// Who is behind that address, as far as it is known. `guess`: it is asked for what anyone may have.
+fn holder(state: &State, link: &Link, peer: Ipv4Addr, site: &Site, guess: bool) -> Option<MacAddr> {
+    if link.settings.mode == Mode::Server {
+        let (leases, now) = (state.leases.lock(), unix_seconds());
+        return match guess {
+            true => leases.holder(peer, site, now),
+            false => leases.by_address(peer, now).map(|lease| lease.mac),
+        };
+    }
+    let entry = || site.client_by_address(peer).map(|client| client.mac);
+    if !link.interface.contains(peer) {
+        return entry();
+    }
+    match neighbour(link.index, peer) {
+        Ok(Some(mac)) => Some(MacAddr::new(mac)),
+        Ok(None) => None,
+        Err(e) => {
+            let what = format!("can't ask the kernel whose {peer} is, so the site's entries decide: {e}");
+            state.events.emit(Event::Trouble { service: "visitor", what });
+            entry()
+        }
+    }
 }
 
 /// Notes that a file was asked for that there is not. It is in the timeline each time and in the log once in a while:
@@ -162,67 +182,56 @@ enum Wanted {
 }
 
 fn decide(
-    peer: Ipv4Addr,
-    holder: Option<MacAddr>,
+    visitor: &Visitor,
     plan_of: impl Fn(MacAddr) -> BootPlan,
     wanted: Wanted,
 ) -> Result<Granted, Denied> {
     let asked = match wanted {
         Wanted::Text(path) => {
-            let mac = booting(peer, holder, plan_of)?;
+            let mac = booting(visitor, plan_of)?;
             return Ok(Granted::Text { path, mac });
         }
         Wanted::Named(asked) => asked,
     };
     match asked {
         Asked::Other => Err(Denied::NotFound),
-        Asked::File(path) => match holder.map(&plan_of) {
+        Asked::File(path) => match visitor.holder.map(&plan_of) {
             Some(plan) if !plan.may_boot() => Err(Denied::File(why(&plan))),
-            _ => Ok(Granted::File { path, visitor: holder }),
+            _ => Ok(Granted::File { path, visitor: visitor.holder }),
         },
-        Asked::ManagedList => Ok(Granted::Managed { name: None, mac: booting(peer, holder, plan_of)? }),
-        Asked::Managed(name) => {
-            Ok(Granted::Managed { name: Some(name), mac: booting(peer, holder, plan_of)? })
-        }
+        Asked::ManagedList => Ok(Granted::Managed { name: None, mac: booting(visitor, plan_of)? }),
+        Asked::Managed(name) => Ok(Granted::Managed { name: Some(name), mac: booting(visitor, plan_of)? }),
         Asked::ManagedProgram => Ok(Granted::ManagedProgram),
-        Asked::Wallpaper { width, height } => match holder.map(&plan_of) {
-            Some(plan) if !plan.may_boot() => Err(Denied::File(why(&plan))),
-            _ => Ok(Granted::Wallpaper { screen: (width, height), visitor: holder }),
-        },
-        Asked::UserHome(user) => Ok(Granted::UserHome { user, mac: booting(peer, holder, plan_of)? }),
-        Asked::Script { mac } => script(peer, holder, Some(mac), Which::Boot, plan_of),
-        Asked::Menu { mac } => script(peer, holder, Some(mac), Which::Menu, plan_of),
-        Asked::Choice { mac, name } => script(peer, holder, Some(mac), Which::Choice(name), plan_of),
-        Asked::Autoexec => script(peer, holder, None, Which::Autoexec, plan_of),
+        Asked::Script { mac } => script(visitor, Some(mac), Which::Boot, plan_of),
+        Asked::Menu { mac } => script(visitor, Some(mac), Which::Menu, plan_of),
+        Asked::Choice { mac, name } => script(visitor, Some(mac), Which::Choice(name), plan_of),
+        Asked::Autoexec => script(visitor, None, Which::Autoexec, plan_of),
     }
 }
 
 /// The client at `peer`, which may boot.
-fn booting(
-    peer: Ipv4Addr,
-    holder: Option<MacAddr>,
-    plan_of: impl Fn(MacAddr) -> BootPlan,
-) -> Result<MacAddr, Denied> {
-    let Some(holder) = holder else {
-        return Err(Denied::File(format!("{peer} is leased to no machine, so nothing is made for it")));
+fn booting(visitor: &Visitor, plan_of: impl Fn(MacAddr) -> BootPlan) -> Result<MacAddr, Denied> {
+    let Visitor { peer, holder, nobody } = visitor;
+    let Some(holder) = *holder else {
+        return Err(Denied::File(format!("{peer} {nobody}, so nothing is made for it")));
     };
     let plan = plan_of(holder);
     if plan.may_boot() { Ok(holder) } else { Err(Denied::File(why(&plan))) }
 }
 
 fn script(
-    peer: Ipv4Addr,
-    holder: Option<MacAddr>,
+    visitor: &Visitor,
     whose: Option<MacAddr>,
     which: Which,
     plan_of: impl Fn(MacAddr) -> BootPlan,
 ) -> Result<Granted, Denied> {
-    let Some(holder) = holder else {
-        return Err(Denied::Script(format!("{peer} is leased to no machine, so no boot script is its")));
+    let Visitor { peer, holder, nobody } = visitor;
+    let Some(holder) = *holder else {
+        return Err(Denied::Script(format!("{peer} {nobody}, so no boot script is its")));
     };
     if let Some(other) = whose.filter(|mac| *mac != holder) {
         return Err(Denied::Script(format!(
-            "the boot script of {other} goes only to its own address, and {peer} is leased to {holder}"
+            "the boot script of {other} goes only to its own address, and {peer} is that of {holder}"
         )));
     }
     let plan = plan_of(holder);
@@ -246,7 +255,7 @@ fn why(plan: &BootPlan) -> String {
 #[cfg(test)]
 mod tests {
     use netboot::parse_tftp_path;
-    use site::{Image, Site};
+    use site::Image;
 
     use super::*;
 
@@ -281,7 +290,7 @@ mod tests {
             Asked::File(path) if path.as_str() == "menu" => Wanted::Text(path),
             asked => Wanted::Named(asked),
         };
-        decide(PEER, holder, plan_of, wanted)
+        decide(&Visitor { peer: PEER, holder, nobody: "is leased to no machine" }, plan_of, wanted)
     }
 
     #[test]

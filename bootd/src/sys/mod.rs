@@ -3,12 +3,18 @@
 //! Nothing outside this folder may be `unsafe`, and in here two expressions are ([`packet`], [`handed`]); the rest is
 //! put together from `nix`, `rustix` and `socket2`.
 
+mod arp;
 mod handed;
+mod neighbour;
+mod overhear;
 mod packet;
 mod pktinfo;
 mod solicit;
 
+pub(crate) use arp::{ArpSocket, Watched as WatchedArp};
 pub(crate) use handed::handed_over;
+pub(crate) use neighbour::neighbour;
+pub(crate) use overhear::{AnyPortSender, Eavesdropper, Watched as WatchedEavesdropper};
 pub(crate) use packet::PacketSender;
-pub(crate) use pktinfo::{PktinfoSocket, Watched as WatchedPktinfoSocket};
+pub(crate) use pktinfo::{Datagram, PktinfoSocket, Watched as WatchedPktinfoSocket};
 pub(crate) use solicit::{HOP_LIMIT, RouterSocket, Solicitation, Watched as WatchedRouterSocket};

@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd;
 
+use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrLike, sendto};
 use socket2::{Domain, Socket, Type};
 
@@ -50,20 +51,27 @@ impl PacketSender {
         payload: &[u8],
     ) -> io::Result<()> {
         let packet = ip_packet(from, to, payload)?;
-        let destination = link_address(self.interface, ethernet)?;
+        let destination = link_address(self.interface, libc::ETH_P_IP, ethernet)?;
         sendto(self.socket.as_raw_fd(), &packet, &destination, MsgFlags::empty())?;
         Ok(())
     }
 }
 
+/// The Ethernet address of the interface with that index.
+pub(super) fn own_mac(interface: u32) -> io::Result<[u8; 6]> {
+    let links = getifaddrs()?.filter_map(|entry| entry.address?.as_link_addr().copied());
+    let own = links.into_iter().find(|link| link.ifindex() == interface as usize);
+    own.and_then(|link| link.addr()).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
 /// The address of a machine on the link, as `AF_PACKET` wants it.
 #[allow(unsafe_code)]
-fn link_address(interface: u32, ethernet: [u8; 6]) -> io::Result<LinkAddr> {
+pub(super) fn link_address(interface: u32, protocol: i32, ethernet: [u8; 6]) -> io::Result<LinkAddr> {
     let mut sll_addr = [0; 8];
     sll_addr[..6].copy_from_slice(&ethernet);
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as libc::sa_family_t,
-        sll_protocol: (libc::ETH_P_IP as u16).to_be(),
+        sll_protocol: (protocol as u16).to_be(),
         sll_ifindex: i32::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?,
         sll_hatype: 0,
         sll_pkttype: 0,
@@ -83,7 +91,7 @@ fn link_address(interface: u32, ethernet: [u8; 6]) -> io::Result<LinkAddr> {
 }
 
 /// `payload` behind an IPv4 header (RFC 791) and a UDP header (RFC 768).
-fn ip_packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) fn ip_packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> io::Result<Vec<u8>> {
     if payload.len() > MAX_PAYLOAD {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a reply longer than one Ethernet frame"));
     }
@@ -186,10 +194,10 @@ mod tests {
 
     #[test]
     fn a_link_address_says_what_it_was_made_of() {
-        let address = link_address(7, [2, 0, 0, 0, 0, 9]).unwrap();
+        let address = link_address(7, libc::ETH_P_IP, [2, 0, 0, 0, 0, 9]).unwrap();
         assert_eq!((address.ifindex(), address.halen()), (7, 6));
         assert_eq!(address.addr(), Some([2, 0, 0, 0, 0, 9]));
         assert_eq!(address.protocol(), 0x0800u16.to_be());
-        assert!(link_address(u32::MAX, [0; 6]).is_err());
+        assert!(link_address(u32::MAX, libc::ETH_P_IP, [0; 6]).is_err());
     }
 }

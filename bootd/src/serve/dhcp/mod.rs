@@ -1,33 +1,44 @@
 //! DHCP: receives requests, has them answered, keeps the leases on disk, and sends the answers.
 //!
-//! Each link has its own socket and task. Everything that decides is `netboot`'s; here are the order of things (the
-//! journal is written before the answer leaves) and the ways in which an answer reaches its client.
+//! Each link has its own sockets and tasks. Everything that decides is `netboot`'s; here is the order of things: the
+//! journal is written before the answer leaves. Where requests come in, and the ways in which an answer reaches its
+//! client, are in [`door`].
 
+mod door;
+mod lookout;
 #[cfg(test)]
 mod tests;
+mod trial;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netboot::{BootPlan, Decision, Destination, DhcpEvent, Lease, Outcome, Packet, Reply, Stage, respond};
+use netboot::{
+    BootPlan, Decision, DhcpEvent, Door, Lease, LeaseChange, Mode, Outcome, Packet, Reply, Settings, Stage,
+    respond, respond_as_proxy, settings_for,
+};
 use parking_lot::Mutex;
+use site::MacAddr;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::lookout::warnings;
+
+use self::door::{Entrance, Watched};
+use self::lookout::Lookout;
+use self::trial::Trials;
 use crate::events::Event;
 use crate::serve::journal::Journal;
 use crate::serve::limit::Allowance;
-use crate::serve::{NEEDS_CAPABILITIES, ServiceError, listen_error, run_until};
+use crate::serve::{NEEDS_CAPABILITIES, ServiceError, run_until};
 use crate::state::{Link, State, unix_seconds};
-use crate::sys::{PacketSender, PktinfoSocket, WatchedPktinfoSocket};
+use crate::sys::ArpSocket;
 
 const SERVICE: &str = "dhcp";
-
-const SERVER_PORT: u16 = 67;
-const CLIENT_PORT: u16 = 68;
 
 /// The longest datagram that is read, in bytes; what is longer is cut off, and then too long to be a request.
 const MAX_DATAGRAM: usize = 8192;
@@ -37,37 +48,50 @@ const MAX_DATAGRAM: usize = 8192;
 const BURST: u32 = 100;
 const PER_SECOND: u32 = 50;
 
+/// How many addresses are tried for one offer. Then the last one is offered, tried or not: the machine may find out for
+/// itself.
+const MOST_TRIALS: usize = 3;
+
 /// How long to wait when the interface gives errors instead of datagrams, before trying again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The DHCP service, listening.
 #[derive(Debug)]
 pub(crate) struct Dhcp {
-    sockets: Vec<(PktinfoSocket, Option<PacketSender>)>,
+    /// Each with the number of its link.
+    entrances: Vec<(usize, Entrance)>,
+    lookouts: Vec<(usize, Lookout)>,
+    arps: HashMap<usize, ArpSocket>,
     journal: Journal,
 }
 
 impl Dhcp {
-    /// Listens on each link. `journal` is where the leases of the [`State`] were read from.
+    /// Listens on each link where DHCP is not off. `journal` is where the leases of the [`State`] were read from.
     ///
     /// # Errors
     /// When the system does not let us.
     pub(crate) fn bind(links: &[Link], journal: Journal) -> Result<Self, ServiceError> {
-        let mut sockets = Vec::new();
-        for link in links {
-            let name = &link.interface.name;
-            let address = SocketAddrV4::new(link.interface.address, SERVER_PORT);
-            let socket = PktinfoSocket::bind(name, SERVER_PORT)
-                .map_err(|e| listen_error(SERVICE, address, "enabled = false in [dhcp]", e))?;
-            let sender = PacketSender::open(link.index);
-            if let Err(e) = &sender {
-                tracing::warn!(
-                    "dhcp: answers on {name} are broadcast to all machines: {e}; {NEEDS_CAPABILITIES}"
-                );
+        let (mut entrances, mut lookouts, mut arps) = (Vec::new(), Vec::new(), HashMap::new());
+        for (index, link) in links.iter().enumerate() {
+            entrances.extend(door::open(link)?.into_iter().map(|entrance| (index, entrance)));
+            // Both are of use, and addresses are given without.
+            let missed = |what: &str, e: io::Error| {
+                tracing::warn!("dhcp: {what} on {}: {e}; {NEEDS_CAPABILITIES}", link.interface.name);
+            };
+            if link.settings.mode != Mode::Off {
+                match Lookout::open(link) {
+                    Ok(lookout) => lookouts.push((index, lookout)),
+                    Err(e) => missed("other DHCP servers are not looked for", e),
+                }
             }
-            sockets.push((socket, sender.ok()));
+            if link.settings.mode == Mode::Server {
+                match ArpSocket::open(link.index) {
+                    Ok(socket) => drop(arps.insert(index, socket)),
+                    Err(e) => missed("addresses are not tried before they are given", e),
+                }
+            }
         }
-        Ok(Self { sockets, journal })
+        Ok(Self { entrances, lookouts, arps, journal })
     }
 
     /// Answers until `stop`.
@@ -80,13 +104,30 @@ impl Dhcp {
             journal: Mutex::new(self.journal),
             allowance: Allowance::new(BURST, PER_SECOND),
         });
-        let mut links = JoinSet::new();
-        for (index, (socket, sender)) in self.sockets.into_iter().enumerate() {
-            let socket = socket.watch().map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
-            links.spawn(Server { shared: Arc::clone(&shared), link: index, socket, sender }.serve());
+        if self.entrances.is_empty() {
+            stop.cancelled().await;
+            return Ok(());
+        }
+        let unwatched = |e| ServiceError::new(SERVICE, "can't watch a socket", e);
+        let mut tasks = JoinSet::new();
+        for (link, lookout) in self.lookouts {
+            tasks.spawn(lookout.watch(Arc::clone(&shared.state), link));
+        }
+        let mut trials = HashMap::new();
+        for (link, socket) in self.arps {
+            let here = Arc::new(Trials::new(socket.watch().map_err(unwatched)?));
+            trials.insert(link, Arc::clone(&here));
+            let state = Arc::clone(&shared.state);
+            tasks.spawn(async move { here.listen(&state).await });
+        }
+        for (link, entrance) in self.entrances {
+            let socket = entrance.watch().map_err(unwatched)?;
+            let trials = trials.get(&link).cloned();
+            let server = Server { shared: Arc::clone(&shared), link, socket, trials };
+            tasks.spawn(Arc::new(server).serve());
         }
         // Between two packets nothing is half done: handling one never waits.
-        run_until(SERVICE, links, &stop).await
+        run_until(SERVICE, tasks, &stop).await
     }
 }
 
@@ -97,26 +138,40 @@ struct Shared {
     allowance: Allowance,
 }
 
-/// The server of one link.
+/// The server of one socket of a link.
 struct Server {
     shared: Arc<Shared>,
     link: usize,
-    socket: WatchedPktinfoSocket,
-    sender: Option<PacketSender>,
+    socket: Watched,
+    trials: Option<Arc<Trials>>,
 }
 
 impl Server {
-    async fn serve(self) {
+    async fn serve(self: Arc<Self>) {
         let state = &self.shared.state;
         let Some(link) = state.links.get(self.link) else { return };
         let mut buffer = vec![0; MAX_DATAGRAM];
+        // What waits to be offered is at most what is tried at once, and is forgotten when the service ends.
+        let mut offers = JoinSet::new();
         loop {
+            while offers.try_join_next().is_some() {}
             match self.socket.receive(&mut buffer).await {
                 Ok(datagram) => {
                     state.counters.dhcp_received.inc();
                     let bytes = buffer.get(..datagram.len).unwrap_or_default();
-                    if let Some(reply) = self.shared.handle(link, bytes, datagram.peer) {
-                        self.send(link, &reply);
+                    let Some(answer) = self.shared.handle(link, self.socket.door(), bytes, datagram.peer)
+                    else {
+                        continue;
+                    };
+                    match answer.untried.filter(|_| self.trials.is_some()) {
+                        Some(address) => {
+                            let this = Arc::clone(&self);
+                            let bytes = bytes.to_vec();
+                            offers.spawn(async move {
+                                this.offer(&bytes, answer, address, datagram.peer).await;
+                            });
+                        }
+                        None => self.send(link, datagram.peer, &answer.reply),
                     }
                 }
                 Err(e) => {
@@ -128,9 +183,32 @@ impl Server {
         }
     }
 
-    fn send(&self, link: &Link, reply: &Reply) {
+    /// Sends an offer once it is known that nobody uses its address; of another, if somebody does.
+    async fn offer(&self, bytes: &[u8], mut answer: Answer, mut address: Ipv4Addr, peer: SocketAddrV4) {
+        let Some((link, trials)) = self.shared.state.links.get(self.link).zip(self.trials.as_ref()) else {
+            return;
+        };
+        for _ in 0..MOST_TRIALS {
+            // Behind a relay ARP asks nobody; machines there look for themselves, and decline.
+            if !link.interface.contains(address) {
+                break;
+            }
+            let Some(user) = trials.user_of(address, answer.mac).await else { break };
+            let Some(next) = self.shared.another(link, bytes, answer.mac, address, user, peer) else {
+                return;
+            };
+            answer = next;
+            match answer.untried {
+                Some(untried) => address = untried,
+                None => break,
+            }
+        }
+        self.send(link, peer, &answer.reply);
+    }
+
+    fn send(&self, link: &Link, peer: SocketAddrV4, reply: &Reply) {
         let state = &self.shared.state;
-        match self.try_send(link.interface.address, reply) {
+        match self.socket.send(link.interface.address, peer, reply) {
             Ok(()) => state.counters.dhcp_sent.inc(),
             Err(e) => {
                 let what = format!("can't send on {}: {e}", link.interface.name);
@@ -138,27 +216,20 @@ impl Server {
             }
         }
     }
+}
 
-    fn try_send(&self, from: Ipv4Addr, reply: &Reply) -> io::Result<()> {
-        let bytes = &reply.bytes;
-        let udp = |to: Ipv4Addr, port| self.socket.send(from, SocketAddrV4::new(to, port), bytes);
-        match (reply.to, &self.sender) {
-            (Destination::Unicast { ip, mac }, Some(sender)) => {
-                let from = SocketAddrV4::new(from, SERVER_PORT);
-                sender.send(mac.octets(), from, SocketAddrV4::new(ip, CLIENT_PORT), bytes)
-            }
-            (Destination::Unicast { .. }, None) | (Destination::Broadcast, _) => {
-                udp(Ipv4Addr::BROADCAST, CLIENT_PORT)
-            }
-            (Destination::Relay(relay), _) => udp(relay, SERVER_PORT),
-            (Destination::Client(client), _) => udp(client, CLIENT_PORT),
-        }
-    }
+/// What is to be sent.
+struct Answer {
+    reply: Reply,
+    /// Who is answered.
+    mac: MacAddr,
+    /// The address that it is offered for the first time.
+    untried: Option<Ipv4Addr>,
 }
 
 impl Shared {
     /// Handles one datagram, and says what is to be sent.
-    fn handle(&self, link: &Link, bytes: &[u8], peer: SocketAddrV4) -> Option<Reply> {
+    fn handle(&self, link: &Link, door: Door, bytes: &[u8], peer: SocketAddrV4) -> Option<Answer> {
         let state = &self.state;
         let packet = match Packet::parse(bytes) {
             Ok(packet) => packet,
@@ -173,14 +244,48 @@ impl Shared {
             state.counters.dhcp_dropped.inc();
             return None;
         }
-        let Outcome { reply, event, .. } = self.respond(link, &packet);
-        self.tell(&event, peer);
+        self.answer(link, door, &packet, peer)
+    }
+
+    /// Answers anew after somebody was found to use the address that was offered.
+    fn another(
+        &self,
+        link: &Link,
+        bytes: &[u8],
+        mac: MacAddr,
+        address: Ipv4Addr,
+        user: MacAddr,
+        peer: SocketAddrV4,
+    ) -> Option<Answer> {
+        let state = &self.state;
+        let what = format!(
+            "{address} is used by {user}, which has it from elsewhere; nobody is given it for ten minutes. Take it out of \
+             the pool, or let that machine ask for its address"
+        );
+        state.events.emit(Event::Trouble { service: SERVICE, what });
+        let mut journal = self.journal.lock();
+        let change = state.leases.lock().on_conflict(mac, address, link.settings.pool, unix_seconds());
+        self.keep(&mut journal, change.as_slice());
+        drop(journal);
+        self.answer(link, Door::Dhcp, &Packet::parse(bytes).ok()?, peer)
+    }
+
+    fn answer(&self, link: &Link, door: Door, packet: &Packet, peer: SocketAddrV4) -> Option<Answer> {
+        let state = &self.state;
+        // A relay on an unserved subnet is told of by the settings of the link, to which its machine doesn't belong.
+        let settings = settings_for(packet, &link.interface, &link.settings, &state.relayed);
+        let settings = settings.unwrap_or(&link.settings);
+        let Outcome { reply, untried, event, .. } = match (link.settings.mode, door) {
+            (Mode::Server, Door::Dhcp) => self.respond(link, settings, packet),
+            _ => self.respond_as_proxy(link, settings, door, packet),
+        };
+        self.tell(link, &event, peer);
         state.on_dhcp(link, &event);
-        reply
+        reply.map(|reply| Answer { reply, mac: packet.mac, untried })
     }
 
     /// Tells whoever runs the site what is theirs to mend.
-    fn tell(&self, event: &DhcpEvent, peer: SocketAddrV4) {
+    fn tell(&self, link: &Link, event: &DhcpEvent, peer: SocketAddrV4) {
         let DhcpEvent { asker, plan, decision, .. } = event;
         let refused = |why: String| {
             // Machines without an address all ask from the same one; the one they are offered tells them apart.
@@ -192,6 +297,23 @@ impl Shared {
             Decision::Quarantined(_) => {
                 Event::Trouble { service: SERVICE, what: format!("{}: {decision}", asker.mac) }
             }
+            Decision::ChoseOtherServer(_) | Decision::LeftToServer => {
+                // Only who has chosen a server names it.
+                if let Some(server) = event.server {
+                    lookout::heard(&self.state, link, server);
+                }
+                return;
+            }
+            Decision::RelayNotServed(_) => refused(decision.to_string()),
+            Decision::ProxyOffered(_) => {
+                let shapes = self.state.shapes.lock();
+                let advice = shapes.has_refused_all(asker.mac).then(|| {
+                    let advice = shapes.advice(asker.mac, link.interface.address).unwrap_or_default();
+                    Event::Trouble { service: SERVICE, what: format!("{}: {advice}", asker.mac) }
+                });
+                let Some(event) = advice else { return };
+                event
+            }
             _ if plan.client.is_some() && asker.stage != Stage::Other && gets_nothing_to_boot(plan) => {
                 refused(plan.why.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
             }
@@ -202,23 +324,38 @@ impl Shared {
 
     /// Decides, and puts what changed on disk. One packet at a time over all links: the journal's order of lines is
     /// then the table's order of changes.
-    fn respond(&self, link: &Link, packet: &Packet) -> Outcome {
+    fn respond(&self, link: &Link, settings: &Settings, packet: &Packet) -> Outcome {
         let state = &self.state;
         let site = state.site.load();
         let mut journal = self.journal.lock();
         let outcome = {
             let mut leases = state.leases.lock();
-            respond(packet, &link.interface, &site, &link.settings, &mut leases, unix_seconds())
+            respond(packet, &link.interface, &site, settings, &mut leases, unix_seconds())
         };
-        if !outcome.changes.is_empty() {
+        self.keep(&mut journal, &outcome.changes);
+        outcome
+    }
+
+    fn keep(&self, journal: &mut Journal, changes: &[LeaseChange]) {
+        let state = &self.state;
+        if !changes.is_empty() {
             let table = || -> Vec<Lease> { state.leases.lock().entries() };
-            if let Err(e) = journal.append(&outcome.changes, table) {
+            if let Err(e) = journal.append(changes, table) {
                 // Answered all the same: a site without addresses is worse than one that forgets them at a restart.
                 let what = format!("can't write the journal of leases: {e}; make room on its disk");
                 state.events.emit(Event::Trouble { service: SERVICE, what });
             }
         }
-        outcome
+    }
+}
+
+impl Shared {
+    /// Decides what to boot, where the address is another server's affair.
+    fn respond_as_proxy(&self, link: &Link, settings: &Settings, door: Door, packet: &Packet) -> Outcome {
+        let site = self.state.site.load();
+        let mut shapes = self.state.shapes.lock();
+        let now = unix_seconds();
+        respond_as_proxy(door, packet, &link.interface, &site, settings, &mut shapes, now)
     }
 }
 

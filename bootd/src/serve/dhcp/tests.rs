@@ -1,19 +1,19 @@
 //! Datagrams in, answers, journal and events out.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use netboot::MessageType;
+use netboot::{Destination, MessageType};
 use proptest::prelude::*;
-use site::{MacAddr, Site};
+use site::Site;
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 
 use super::*;
 use crate::testing;
 
-const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT);
+const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
 const STRANGER: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 9]);
 
 struct Lab {
@@ -33,7 +33,7 @@ impl Lab {
     }
 
     fn handle(&self, datagram: &[u8]) -> Option<Reply> {
-        self.shared.handle(&self.shared.state.links[0], datagram, PEER)
+        self.shared.handle(&self.shared.state.links[0], Door::Dhcp, datagram, PEER).map(|answer| answer.reply)
     }
 
     fn journal(&self) -> String {
