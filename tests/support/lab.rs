@@ -138,6 +138,22 @@ impl Lab {
         Ok(client)
     }
 
+    /// A new namespace whose [`CLIENT_INTERFACE`] is the other end of a cable to that interface of `router`, with that
+    /// Ethernet address and no IP address.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn plug_behind(&self, router: &Namespace, interface: &str, mac: &str) -> Result<Namespace> {
+        let client = Namespace::new(format!("{}-client{}", self.name, self.next_plug()))?;
+        let (here, there) = (router.name(), client.name());
+        let peer = ["peer", "name", CLIENT_INTERFACE, "netns", there];
+        router.ip(&[&["link", "add", interface, "netns", here, "type", "veth"], &peer[..]].concat())?;
+        router.ip(&["link", "set", interface, "up"])?;
+        client.ip(&["link", "set", CLIENT_INTERFACE, "address", mac])?;
+        client.ip(&["link", "set", CLIENT_INTERFACE, "up"])?;
+        Ok(client)
+    }
+
     fn cable(&self, port: &str, to: &Namespace, interface: &str) -> Result {
         let (here, there) = (self.switch.name(), to.name());
         let peer = ["peer", "name", interface, "netns", there];

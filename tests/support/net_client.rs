@@ -145,7 +145,14 @@ impl NetClient {
     /// # Errors
     /// When that can't be done.
     pub fn new(lab: &Lab, mac: &str) -> Result<Self> {
-        let namespace = lab.plug(mac)?;
+        Self::in_namespace(lab, lab.plug(mac)?, mac)
+    }
+
+    /// The same in a namespace that is plugged in already.
+    ///
+    /// # Errors
+    /// When its files can't be written.
+    pub fn in_namespace(lab: &Lab, namespace: Namespace, mac: &str) -> Result<Self> {
         let files = lab.dir().join(namespace.name());
         fs::create_dir(&files)?;
         let script = files.join("udhcpc.script");

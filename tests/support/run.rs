@@ -93,6 +93,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("atftp", "atftp"),
     ("tftp", "tftp-hpa"),
     ("dhclient", "isc-dhcp-client"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("/usr/lib/python3/dist-packages/scapy/all.py", "python3-scapy"),
     ("mcopy", "mtools"),
     ("mkfs.vfat", "dosfstools"),
     ("mke2fs", "e2fsprogs"),

@@ -3,8 +3,8 @@
 use std::fs;
 
 use support::{
-    BOOT, Context, Daemon, DaemonOptions, Failure, Firmware, Lab, Postgres, Result, SERVER, TestDisk,
-    VirtualClient, VmSlots, ensure, wait_for,
+    BOOT, Context, Daemon, DaemonOptions, Dnsmasq, Failure, Firmware, Lab, Namespace, Postgres, Result,
+    SERVER, SERVER_INTERFACE, TestDisk, VirtualClient, VmSlots, ensure, wait_for,
 };
 
 const IMAGE: &str = "linux";
@@ -19,6 +19,7 @@ const OWN_ADDRESS: &str = "10.77.0.66";
 struct Site {
     daemon: Daemon,
     database: Option<Postgres>,
+    _other: Option<(Dnsmasq, Namespace)>,
     disk: TestDisk,
     lab: Lab,
     _slots: VmSlots,
@@ -26,25 +27,38 @@ struct Site {
 
 impl Site {
     fn new(machines: usize) -> Result<Option<Self>> {
-        Self::with(machines, |_| Ok(None))
+        Self::with(machines, |_| Ok((None, None)))
     }
 
     fn on_a_server(machines: usize) -> Result<Option<Self>> {
-        Self::with(machines, |lab| Postgres::start(lab).map(Some))
+        Self::with(machines, |lab| Ok((Some(Postgres::start(lab)?), None)))
+    }
+
+    /// With another DHCP server that gives the addresses and knows nothing of booting.
+    fn beside_a_dhcp_server(machines: usize) -> Result<Option<Self>> {
+        Self::with(machines, |lab| {
+            let place = lab.plug("52:54:00:77:01:fe")?;
+            place.ip(&["addr", "add", "10.77.0.2/24", "dev", "eth0"])?;
+            let range = "--dhcp-range=10.77.0.40,10.77.0.60,255.255.255.0,1h";
+            Ok((None, Some((Dnsmasq::start(lab, &place, &[range])?, place))))
+        })
     }
 
     fn with(
         machines: usize,
-        database: impl FnOnce(&Lab) -> Result<Option<Postgres>>,
+        peers: impl FnOnce(&Lab) -> Result<(Option<Postgres>, Option<(Dnsmasq, Namespace)>)>,
     ) -> Result<Option<Self>> {
         let Some(lab) = Lab::for_test()? else { return Ok(None) };
         let disk = TestDisk::get()?;
         let slots = VmSlots::take(machines)?;
-        let database = database(&lab)?;
-        let options = database.as_ref().map_or_else(DaemonOptions::default, Postgres::options);
+        let (database, other) = peers(&lab)?;
+        let mut options = database.as_ref().map_or_else(DaemonOptions::default, Postgres::options);
+        if other.is_some() {
+            options.config = Some(format!("interface = \"{SERVER_INTERFACE}\"\n[dhcp]\nmode = \"proxy\"\n"));
+        }
         let daemon = Daemon::start_with(&lab, &options)?;
         daemon.add_image(IMAGE, disk.path())?;
-        Ok(Some(Self { daemon, database, disk, lab, _slots: slots }))
+        Ok(Some(Self { daemon, database, _other: other, disk, lab, _slots: slots }))
     }
 
     fn database(&mut self) -> Result<&mut Postgres> {
@@ -303,5 +317,25 @@ fn a_uefi_client_boots_by_http_alone_and_outlives_bootd() -> Result {
     let steps = site.daemon.steps("http")?;
     ensure!(!steps.iter().any(|step| step.what.contains("TFTP")), "it was to use HTTP alone: {steps:#?}");
     site.restart_under(&mut client)?;
+    site.disk.check_untouched()
+}
+
+/// Each takes its address there and its boot program here, in the form that its firmware likes.
+#[test]
+fn a_bios_and_a_uefi_client_boot_beside_a_dhcp_server_that_knows_nothing_of_it() -> Result {
+    let Some(site) = Site::beside_a_dhcp_server(2)? else { return Ok(()) };
+    let mut bios = site.switch_on("bios", "52:54:00:77:01:05", Firmware::BiosPxe)?;
+    let mut uefi = site.switch_on("uefi", "52:54:00:77:01:06", Firmware::UefiPxe)?;
+    for (client, program, form) in
+        [(&mut bios, "undionly.kpxe", "with the file and option 43"), (&mut uefi, "snponly.efi", "port 4011")]
+    {
+        site.expect_pristine(client)?;
+        let name = client.name().to_owned();
+        site.check_steps(&name, &["offered", &format!("TFTP {program}"), "boot script", "log-in 1"])?;
+        let leased = client.console().has_shown("bootd-test: ibft address 10.77.0.");
+        ensure!(leased, "{name} has no address of the other server's:\n{}", client.console().tail());
+        let explained = site.daemon.cli(&["explain", &name])?.success()?;
+        ensure!(explained.contains(form) && explained.contains("it takes its offer"), "{explained}");
+    }
     site.disk.check_untouched()
 }

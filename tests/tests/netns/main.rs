@@ -1,10 +1,13 @@
 //! bootd and the tools that everyone has, on a network of their own: no machine is emulated, so these take seconds.
 
+mod crafted;
 mod database;
 mod dhcp;
 mod disks;
 mod files;
-mod menus;
+mod links;
+mod neighbours;
+mod proxy;
 
 use std::fs;
 use std::path::PathBuf;

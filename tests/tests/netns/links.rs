@@ -1,0 +1,94 @@
+//! Several networks of one daemon: interfaces and VLANs with a mode each, a relay, an interface with two addresses.
+
+use support::{
+    Asks, CLIENT_INTERFACE, Context, DaemonOptions, Dnsmasq, Lab, NetClient, PxeFirmware, Result, SERVER,
+    SERVER_INTERFACE, ensure,
+};
+
+use crate::{IMAGE, Site};
+
+const PC1: &str = "52:54:00:77:08:01";
+const PC2: &str = "52:54:00:77:08:02";
+const RELAY: &str = "52:54:00:77:08:fe";
+
+const BIOS: u16 = 0;
+
+fn options(config: &str) -> DaemonOptions {
+    DaemonOptions { config: Some(config.to_owned()), ..DaemonOptions::default() }
+}
+
+#[test]
+fn machines_behind_a_relay_boot_from_a_pool_of_their_own() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let router = lab.plug(RELAY)?;
+    let behind = lab.plug_behind(&router, "lan1", PC1)?;
+    router.ip(&["addr", "add", "10.77.0.3/24", "dev", CLIENT_INTERFACE])?;
+    router.ip(&["addr", "add", "10.9.0.254/24", "dev", "lan1"])?;
+    router.sh(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
+    lab.server().ip(&["route", "add", "10.9.0.0/24", "via", "10.77.0.3"])?;
+    let _relay = Dnsmasq::start(&lab, &router, &[&format!("--dhcp-relay=10.9.0.254,{SERVER}")])?;
+    let config = format!(
+        "interface = \"{SERVER_INTERFACE}\"\n[dhcp.subnet.\"10.9.0.0/24\"]\n\
+         pool = \"10.9.0.100-10.9.0.110\"\nrouter = \"10.9.0.254\"\n"
+    );
+    let site = Site::in_lab(lab, &options(&config))?;
+    site.daemon.add_client("pc1", PC1, IMAGE)?;
+    let pc1 = NetClient::in_namespace(&site.lab, behind, PC1)?;
+    let lease = pc1.ask(Asks::BiosPxe, &[])?;
+    ensure!(lease.address().starts_with("10.9.0.1"), "{lease:?}");
+    ensure!(lease.get("router") == "10.9.0.254" && lease.get("boot_file") == "undionly.kpxe", "{lease:?}");
+    ensure!(lease.get("siaddr") == SERVER, "{lease:?}");
+
+    // It boots through the router, and a machine on the server's own link gets none of those addresses.
+    pc1.namespace().ip(&["route", "replace", "default", "via", "10.9.0.254"])?;
+    let disk = pc1.fetch_script()?;
+    pc1.sh(&["iscsi-inq", "-i", &disk.initiator, &disk.url()])?;
+    let near = NetClient::new(&site.lab, PC2)?.ask(Asks::System, &[])?;
+    ensure!(near.address().starts_with("10.77.0."), "{near:?}");
+    Ok(())
+}
+
+#[test]
+fn a_relay_on_a_subnet_that_is_not_served_is_named_with_the_remedy() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let router = lab.plug(RELAY)?;
+    let behind = lab.plug_behind(&router, "lan1", PC1)?;
+    router.ip(&["addr", "add", "10.77.0.3/24", "dev", CLIENT_INTERFACE])?;
+    router.ip(&["addr", "add", "10.9.0.254/24", "dev", "lan1"])?;
+    let _relay = Dnsmasq::start(&lab, &router, &[&format!("--dhcp-relay=10.9.0.254,{SERVER}")])?;
+    let site = Site::in_lab(lab, &DaemonOptions::default())?;
+    let pc1 = NetClient::in_namespace(&site.lab, behind, PC1)?;
+    ensure!(!pc1.try_ask(Asks::BiosPxe, &[])?.ok(), "it got an address");
+    let log = site.daemon.log();
+    ensure!(log.contains("10.9.0.254, which is not served") && log.contains("[dhcp.subnet."), "{log}");
+    Ok(())
+}
+
+#[test]
+fn each_interface_has_its_own_mode_and_answers_for_itself() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let behind = lab.plug_behind(lab.server(), "srv1", PC2)?;
+    lab.server().ip(&["addr", "add", "10.10.0.1/24", "dev", "srv1"])?;
+    // Clients must be told of the first of two addresses, by the first.
+    lab.server().ip(&["addr", "add", "10.78.0.1/24", "dev", SERVER_INTERFACE])?;
+    let config = format!(
+        "interface = [\"{SERVER_INTERFACE}\", \"srv1\"]\n[dhcp.interface.{SERVER_INTERFACE}]\nmode = \"proxy\"\n\
+         [dhcp.interface.srv1]\npool = \"10.10.0.50-10.10.0.59\"\n"
+    );
+    let site = Site::in_lab(lab, &options(&config))?;
+    site.daemon.add_client("pc1", PC1, IMAGE)?;
+    site.daemon.add_client("pc2", PC2, IMAGE)?;
+    let pc1 = NetClient::new(&site.lab, PC1)?;
+    let offers = PxeFirmware::new(pc1.namespace(), PC1, BIOS)?.offers()?;
+    let [offer] = offers.as_slice() else { support::fail!("not one offer: {offers:#?}") };
+    ensure!(offer.from.to_string() == format!("{SERVER}:67"), "{offer:#?}");
+    ensure!(offer.address.is_unspecified() && offer.next_server.to_string() == SERVER, "{offer:#?}");
+
+    let offers = PxeFirmware::new(&behind, PC2, BIOS)?.offers()?;
+    let [offer] = offers.as_slice() else { support::fail!("not one offer: {offers:#?}") };
+    ensure!(offer.from.to_string() == "10.10.0.1:67", "{offer:#?}");
+    let [_, second, _, last] = offer.address.octets();
+    ensure!(second == 10 && (50..=59).contains(&last), "{offer:#?}");
+    ensure!(offer.address_in(54).context("no server")?.to_string() == "10.10.0.1", "{offer:#?}");
+    Ok(())
+}
