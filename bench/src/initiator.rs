@@ -8,11 +8,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::load::{Pattern, Place, Spec, Tally};
+use crate::load::{self, Pattern, Place, Spec, Tally};
 use crate::wire::{self, BHS_LEN, Command, Header, opcode};
 
-/// As much as one read takes from the socket.
-const RECEIVE_BUFFER: usize = 512 * 1024;
 const SECTOR: usize = 512;
 /// Longest login answer that is taken; a longer one ends the run.
 const MAX_LOGIN_TEXT: usize = 64 * 1024;
@@ -36,6 +34,8 @@ struct Outstanding {
 pub(crate) struct Initiator {
     stream: TcpStream,
     input: BytesMut,
+    /// Room for one read.
+    buffer: usize,
     output: Vec<Bytes>,
     agreed: Agreed,
     cmd_sn: u32,
@@ -53,15 +53,28 @@ impl Initiator {
     ///
     /// # Errors
     /// When the target can't be reached, refuses the login or answers nonsense.
-    pub(crate) async fn login(place: &Place, number: usize, payload: Bytes) -> io::Result<Self> {
+    pub(crate) async fn login(
+        place: &Place,
+        number: usize,
+        payload: Bytes,
+        buffer: usize,
+    ) -> io::Result<Self> {
         let target = place.targets.get(number % place.targets.len().max(1)).map_or("", String::as_str);
-        let stream = TcpStream::connect(place.portal).await?;
-        stream.set_nodelay(true)?;
+        let stream = load::connect(place.portal).await?;
         let agreed = Agreed { immediate: true, first_burst: 65536, max_send: 8192 };
-        let input = BytesMut::with_capacity(RECEIVE_BUFFER);
+        let input = BytesMut::with_capacity(buffer);
         let lun = place.lun;
-        let mut this =
-            Self { stream, input, output: Vec::new(), agreed, cmd_sn: 1, exp_stat_sn: 0, payload, lun };
+        let mut this = Self {
+            stream,
+            input,
+            buffer,
+            output: Vec::new(),
+            agreed,
+            cmd_sn: 1,
+            exp_stat_sn: 0,
+            payload,
+            lun,
+        };
         let name = format!("InitiatorName=iqn.2026-01.internal.lab.bench:{number}");
         let target = format!("TargetName={target}");
         let keys = [
@@ -172,7 +185,7 @@ impl Initiator {
     }
 
     async fn receive(&mut self) -> io::Result<()> {
-        self.input.reserve(RECEIVE_BUFFER / 2);
+        self.input.reserve(self.buffer / 2);
         match self.stream.read_buf(&mut self.input).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::initiator::Initiator;
 
@@ -106,6 +107,32 @@ pub(crate) struct Outcome {
     pub(crate) fairness: f64,
 }
 
+/// The most that one read takes from a socket.
+const MOST_AT_ONCE: usize = 512 * 1024;
+
+/// What may wait in a socket for the generator. The initiators of kernels and of firmware take what comes as it
+/// comes; without this bound the system would let many megabytes pile up, and how many is chance.
+const RECEIVE_QUEUE: u32 = 512 * 1024;
+
+/// Room for what one read takes from a socket: what can be on its way, within bounds. Memory that is no larger
+/// than it must be stays in the processor's cache.
+pub(crate) fn receive_buffer(spec: &Spec) -> usize {
+    let answer = if spec.write { 0 } else { spec.size };
+    (spec.depth * (answer + 256)).next_power_of_two().clamp(8 * 1024, MOST_AT_ONCE)
+}
+
+/// A connection of the generator.
+///
+/// # Errors
+/// When nobody takes it.
+pub(crate) async fn connect(portal: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if portal.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_recv_buffer_size(RECEIVE_QUEUE)?;
+    let stream = socket.connect(portal).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// Puts the load on the disks at `place`.
 ///
 /// # Errors
@@ -116,7 +143,7 @@ pub(crate) fn run(place: &Place, spec: &Spec) -> io::Result<Outcome> {
         let payload = Bytes::from((0..spec.size).map(|at| (at / 7) as u8).collect::<Vec<_>>());
         let mut sessions = Vec::new();
         for number in 0..spec.initiators {
-            sessions.push(Initiator::login(place, number, payload.clone()).await?);
+            sessions.push(Initiator::login(place, number, payload.clone(), receive_buffer(spec)).await?);
         }
         let begun = Instant::now();
         let until = begun + spec.duration;
@@ -145,7 +172,7 @@ pub(crate) fn while_logged_in<T>(place: &Place, then: impl FnOnce() -> T) -> io:
     runtime.block_on(async {
         let mut sessions = Vec::new();
         for number in 0..place.targets.len() {
-            sessions.push(Initiator::login(place, number, Bytes::new()).await?);
+            sessions.push(Initiator::login(place, number, Bytes::new(), MOST_AT_ONCE).await?);
         }
         Ok(then())
     })

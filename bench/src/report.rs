@@ -20,8 +20,9 @@ const CACHED: &str = "
 
 bootd serves the disks that clients get (image, RAM cache, overlay on tmpfs) through the portal that the daemon uses; tgt
 serves files on tmpfs. All that is read is in memory before the clock runs. The load comes from one thread of bootd's own
-generator (`bench/`). \"Bare TCP\" is a program that answers requests of the same sizes with nothing behind it and nothing
-batched, a thread for each connection; batching is why bootd can pass it where many commands are in flight.
+generator (`bench/`), into sockets that hold no more than an initiator's would. \"Bare TCP\" is a program that answers requests
+of the same sizes from one such thread with nothing behind it and nothing batched, a thread for each connection; batching is
+why bootd can pass it where many commands are in flight.
 ";
 
 const COLD: &str = "
@@ -69,10 +70,14 @@ fn misses(row: &Row) -> Vec<String> {
         (row.bootd.outcome.ops / row.tgt.outcome.ops, row.bootd.ops_per_cpu / row.tgt.ops_per_cpu);
     let bare = row.bootd.outcome.ops / row.bare.max(1.0);
     let mut misses = Vec::new();
-    for (what, is, goal) in [("rate", rate, goal), ("rate per CPU second", cpu, goal)] {
-        if is < goal {
-            misses.push(format!("{what} {is:.2} times tgt's"));
-        }
+    if rate < goal {
+        let most = row.bare / row.tgt.outcome.ops;
+        // Where nothing that answers one by one gets there, the goal is out of reach, and that is to be seen.
+        let note = if most < goal { format!(" (bare TCP {most:.2} times)") } else { String::new() };
+        misses.push(format!("rate {rate:.2} times tgt's{note}"));
+    }
+    if cpu < goal {
+        misses.push(format!("rate per CPU second {cpu:.2} times tgt's"));
     }
     if bare < GOAL_BARE {
         misses.push(format!("{:.0} % of bare TCP", 100.0 * bare));
@@ -160,6 +165,7 @@ mod tests {
         assert!(misses(&row(4096, 3.0, 3.0, 3.0)).is_empty());
         assert!(misses(&row(65536, 2.0, 2.0, 2.0)).is_empty());
         assert_eq!(misses(&row(4096, 2.9, 3.0, 3.0)), ["rate 2.90 times tgt's"]);
+        assert_eq!(misses(&row(4096, 2.5, 3.0, 2.8)), ["rate 2.50 times tgt's (bare TCP 2.80 times)"]);
         assert_eq!(misses(&row(65536, 2.0, 1.5, 2.0)), ["rate per CPU second 1.50 times tgt's"]);
         assert_eq!(misses(&row(65536, 2.0, 2.0, 4.0)), ["50 % of bare TCP"]);
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{Advice, SeekFrom};
 
-use crate::fileio::{self, Attempt};
+use crate::direct::Direct;
+use crate::fileio::{self, Attempt, PIECE_LEN};
 use crate::{
     BlockCount, BlockError, BlockRange, ErrorKind, Extent, Geometry, Lba, OpenError, Provisioning,
     SECTOR_SIZE, Segments, Volume,
@@ -26,6 +27,7 @@ pub struct FileVolume {
     path: PathBuf,
     geometry: Geometry,
     writable: bool,
+    direct: Option<Direct>,
 }
 
 impl FileVolume {
@@ -56,15 +58,17 @@ impl FileVolume {
         let geometry = BlockCount::from_bytes(size)
             .and_then(Geometry::new)
             .map_err(|_| OpenError::NotADisk { path: path.to_owned(), size })?;
-        Ok(Self { file, path: path.to_owned(), geometry, writable })
+        Ok(Self { file, path: path.to_owned(), geometry, writable, direct: None })
     }
 
-    /// The same, read by someone who reads ahead by himself: the kernel's own guesses are off. It would take the many
-    /// readers of one image for one that jumps about.
+    /// The same, read by someone who has a cache of his own and reads ahead by himself: past the kernel's cache where the
+    /// file system can do that, and else without the kernel's own guesses at what comes next, which would take the
+    /// many readers of one image for one that jumps about. Only for files that nobody writes to.
     #[must_use]
-    pub fn without_read_ahead(self) -> Self {
+    pub fn for_a_cache(mut self) -> Self {
         // A hint: without it there is only more to read.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
+        self.direct = if self.writable { None } else { Direct::open(&self.path, &self.file) };
         self
     }
 
@@ -92,6 +96,18 @@ impl FileVolume {
             _ => kind,
         };
         BlockError::new(kind, format!("{}: {range}", self.path.display())).caused_by(source)
+    }
+
+    fn read_in_pieces(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
+        let len = range.byte_len() as usize;
+        let found =
+            fileio::read_pieces(&self.file, range.byte_start(), len)
+                .and_then(|found| {
+                    if found.len() < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(found) }
+                })
+                .map_err(|e| self.failed(ErrorKind::ReadFailed, range, e))?;
+        found.into_iter().for_each(|piece| out.push(piece));
+        Ok(())
     }
 
     fn writable(&self) -> Result<(), BlockError> {
@@ -149,13 +165,27 @@ impl Volume for FileVolume {
     }
 
     fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
-        let bytes = fileio::read_at(&self.file, range.byte_start(), range.byte_len() as usize)
+        let len = range.byte_len() as usize;
+        if let Some(direct) = &self.direct {
+            if direct.read(range.byte_start(), len, out) {
+                return Ok(());
+            }
+            // In pieces here as well, for whoever keeps some of them.
+            if len > PIECE_LEN {
+                return self.read_in_pieces(range, out);
+            }
+        }
+        let bytes = fileio::read_at(&self.file, range.byte_start(), len)
             .map_err(|e| self.failed(ErrorKind::ReadFailed, range, e))?;
         out.push(bytes);
         Ok(())
     }
 
     fn try_read(&self, range: BlockRange, out: &mut Segments) -> Result<bool, BlockError> {
+        if self.direct.is_some() {
+            // The disk itself has nothing at hand.
+            return Ok(false);
+        }
         let got = fileio::try_read_at(&self.file, range.byte_start(), range.byte_len() as usize)
             .map_err(|e| self.failed(ErrorKind::ReadFailed, range, e))?;
         match got {
@@ -214,6 +244,9 @@ impl Volume for FileVolume {
     }
 
     fn prefetch(&self, range: BlockRange) {
+        if self.direct.is_some() {
+            return;
+        }
         self.advise(range, Advice::WillNeed);
     }
 
@@ -286,6 +319,35 @@ mod tests {
         assert_eq!(disk.read(blocks(63, 2), &mut out).unwrap_err().kind(), ErrorKind::ReadFailed);
         assert!(!disk.try_read(blocks(64, 8), &mut out).unwrap());
         assert_eq!(disk.geometry().blocks(), BlockCount::new(128));
+    }
+
+    #[test]
+    fn a_cache_gets_the_same_bytes_wherever_it_reads() {
+        // On a real file system, and in memory, where reading past the page cache is another thing or none.
+        for folder in [std::env::temp_dir(), "/dev/shm".into(), "/var/tmp".into()] {
+            let Ok(mut file) = tempfile::NamedTempFile::new_in(folder) else { continue };
+            // Not a whole number of 4 KiB blocks.
+            let all: Vec<u8> = (0..(300_u32 << 10) + 1536).map(|at| (at / 512 % 253) as u8).collect();
+            io::Write::write_all(&mut file, &all).unwrap();
+            let disk = FileVolume::read_only(file.path()).unwrap().for_a_cache();
+            for (start, count) in
+                [(0, 1), (1, 7), (7, 2), (120, 16), (127, 130), (0, 603), (600, 3), (602, 1)]
+            {
+                let mut out = Segments::new();
+                disk.read(blocks(start, count), &mut out).unwrap();
+                let (from, to) = (start as usize * 512, (start + count) as usize * 512);
+                assert_eq!(out.to_bytes(), all[from..to], "{start}, {count}");
+                assert!(out.pieces().iter().all(|piece| piece.len() <= PIECE_LEN));
+            }
+            assert_eq!(
+                disk.read(blocks(602, 2), &mut Segments::new()).unwrap_err().kind(),
+                ErrorKind::ReadFailed,
+            );
+            file.as_file().set_len(8192).unwrap();
+            let mut out = Segments::new();
+            assert_eq!(disk.read(blocks(8, 16), &mut out).unwrap_err().kind(), ErrorKind::ReadFailed);
+            assert!(out.is_empty(), "nothing of what failed");
+        }
     }
 
     #[test]

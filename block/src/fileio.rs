@@ -9,8 +9,14 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::Segments;
+
 /// The most pieces that the kernel takes in one call (`UIO_MAXIOV`); more are written in several calls.
 const MAX_PIECES: usize = 1024;
+
+/// What is read at once lies in memory in pieces of at most this length, which end at multiples of it in the file. Who
+/// keeps one piece keeps no more memory than that.
+pub const PIECE_LEN: usize = 64 * 1024;
 
 /// Reads exactly `len` bytes. The file's end before that is `UnexpectedEof`.
 pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
@@ -25,6 +31,60 @@ pub(crate) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Bytes>
         }
     }
     Ok(Bytes::from(all))
+}
+
+/// Where memory begins that a disk may write to by itself: what the kernel asks of it is no more than this.
+const ALIGNMENT: usize = 512;
+
+/// Memory of `len` bytes, zeroed, that begins where a disk may write, with what lies before it.
+fn aligned(len: usize) -> (Vec<u8>, usize) {
+    let buffer = vec![0; len + ALIGNMENT - 1];
+    let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT - 1);
+    (buffer, start)
+}
+
+/// Reads up to `len` bytes, fewer at the file's end, in pieces of their own memory that end at multiples of
+/// [`PIECE_LEN`] in the file, by one call where the kernel takes it.
+pub(crate) fn read_pieces(file: &File, offset: u64, len: usize) -> io::Result<Segments> {
+    let (mut at, end) = (offset, offset + len as u64);
+    let mut buffers = Vec::new();
+    while at < end {
+        let stop = (at / PIECE_LEN as u64 + 1) * PIECE_LEN as u64;
+        let now = (stop.min(end) - at) as usize;
+        buffers.push((aligned(now), now));
+        at += now as u64;
+    }
+    let mut into: Vec<_> = buffers
+        .iter_mut()
+        .filter_map(|((buffer, start), now)| buffer.get_mut(*start..*start + *now))
+        .map(IoSliceMut::new)
+        .collect();
+    let mut into = into.as_mut_slice();
+    let mut got = 0;
+    while !into.is_empty() {
+        let most = into.len().min(MAX_PIECES);
+        let now = into.get_mut(..most).unwrap_or_default();
+        let wanted: usize = now.iter().map(|piece| piece.len()).sum();
+        match rustix::io::preadv(file, now, offset + got as u64) {
+            Ok(n) => {
+                got += n;
+                if n < wanted {
+                    // The file's end. To ask behind it is refused where only whole blocks may be asked for.
+                    break;
+                }
+                IoSliceMut::advance_slices(&mut into, n);
+            }
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let mut found = Segments::new();
+    for ((buffer, start), now) in buffers {
+        let now = now.min(got);
+        got -= now;
+        found.push(Bytes::from(buffer).slice(start..start + now));
+    }
+    Ok(found)
 }
 
 /// As [`read_at`], but `None` when the bytes are not all in the page cache.
@@ -150,6 +210,21 @@ mod tests {
         assert_eq!(cut(3, 8), b"defgh");
         assert_eq!(cut(4, 4), b"");
         assert_eq!(cut(7, 99), b"h");
+    }
+
+    #[test]
+    fn what_is_read_at_once_lies_in_pieces_of_their_own() {
+        let file = tempfile::tempfile().unwrap();
+        let all: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
+        write_bytes_at(&file, 0, &all).unwrap();
+        let found = read_pieces(&file, 60_000, 200_000).unwrap();
+        let lens: Vec<_> = found.pieces().iter().map(Bytes::len).collect();
+        assert_eq!(lens, [5536, 65536, 65536, 63392]);
+        assert_eq!(found.to_bytes(), all[60_000..260_000]);
+        assert!(found.pieces().iter().all(|piece| (piece.as_ptr() as usize).is_multiple_of(ALIGNMENT)));
+        let tail = read_pieces(&file, 250_000, 100_000).unwrap();
+        assert_eq!(tail.to_bytes(), all[250_000..], "the file's end");
+        assert!(read_pieces(&file, 300_000, 4096).unwrap().is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`Volume`]s: a source at the bottom, layers above, `Checked` at each seam that outsiders reach.
 
 mod checked;
+mod direct;
 mod error;
 mod file;
 mod fileio;
@@ -18,6 +19,7 @@ mod volume;
 pub use checked::Checked;
 pub use error::{BlockError, ErrorKind, OpenError};
 pub use file::FileVolume;
+pub use fileio::PIECE_LEN;
 pub use layer::{Delay, DelayPlan, Fault, FaultPlan, ReadOnly, Stats, VolumeStats};
 pub use mem::MemVolume;
 pub use overlay::{Durability, Overlay, OverlayOptions};

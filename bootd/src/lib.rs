@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod data;
 mod events;
+mod logins;
 mod machine;
 mod managed;
 mod privileges;

@@ -13,13 +13,13 @@ use parking_lot::{Condvar, Mutex};
 /// The first window, in chunks: half a mebibyte.
 pub(crate) const FIRST_WINDOW: u8 = 8;
 
-/// The longest window, in chunks: 2 MiB.
-const LONGEST_WINDOW: u8 = 32;
+/// The longest window, in chunks: 4 MiB.
+pub(crate) const LONGEST_WINDOW: u8 = 64;
 
 /// Windows that wait to be read. Further ones are not read ahead: the disk has more to do than it can.
 const MAX_WINDOWS: usize = 64;
 
-/// Threads that read. Few: the kernel is told of a whole window at once, and they mostly copy.
+/// Threads that read. Few: each asks for a whole window at once.
 const THREADS: usize = 4;
 
 /// The window behind one of that length.

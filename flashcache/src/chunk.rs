@@ -9,6 +9,9 @@ use bytes::Bytes;
 /// chunk of an image may be shorter.
 pub const CHUNK_LEN: usize = 64 * 1024;
 
+// A chunk is a piece of its own of what a file gives: to keep it keeps nothing else in memory.
+const _: () = assert!(CHUNK_LEN == block::PIECE_LEN);
+
 /// Uses beyond which more don't matter. Once a chunk is that hot, hits write nothing to it, so that processors
 /// don't fight for its line.
 const HOTTEST: u8 = 3;

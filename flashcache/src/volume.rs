@@ -9,10 +9,10 @@ use block::{
 };
 use bytes::Bytes;
 
-use crate::ahead::{FIRST_WINDOW, Windowed, longer};
+use crate::ahead::{FIRST_WINDOW, LONGEST_WINDOW, Windowed, longer};
 use crate::cache::FlashCache;
 use crate::chunk::{CHUNK_LEN, Chunk};
-use crate::fills::{Fills, Turn};
+use crate::fills::{Fills, Lead, Turn};
 use crate::pace::Pace;
 use crate::queues::Name;
 use crate::striped::Striped;
@@ -79,6 +79,13 @@ fn parts(range: BlockRange) -> impl Iterator<Item = Part> {
         at = stop;
         Some(part)
     })
+}
+
+/// The chunks of which a read wants all, or most: from the first to before the second.
+fn whole_chunks(range: BlockRange) -> (u64, u64) {
+    let (start, end) = (range.byte_start(), range.byte_start() + range.byte_len());
+    let half = MOST_OF_A_CHUNK as u64;
+    ((start + half) / CHUNK_LEN as u64, (end + half) / CHUNK_LEN as u64)
 }
 
 impl CachedVolume {
@@ -267,6 +274,68 @@ impl Image {
         Ok(Some(chunk))
     }
 
+    /// Brings the chunks from `first` to before `end` that are not in RAM and that nobody reads by now, each run of them by
+    /// one read. Blocks. Returns those that it brought, in order; whoever comes for another is told what is wrong with it.
+    fn bring(&self, first: u64, end: u64) -> Vec<(u64, Arc<Chunk>)> {
+        let end = end.min(self.chunks());
+        let (mut next, mut all) = (first, Vec::new());
+        while next < end {
+            let (from, mut leads) = (next, Vec::new());
+            while next < end
+                && let Some(lead) = self.lead(next)
+            {
+                leads.push(lead);
+                next += 1;
+            }
+            if leads.is_empty() {
+                next += 1;
+                continue;
+            }
+            let whole = BlockRange::from_bytes(
+                from * CHUNK_LEN as u64,
+                (next * CHUNK_LEN as u64).min(self.geometry.byte_len()),
+            );
+            let mut data = Segments::new();
+            if self.source.read(whole, &mut data).is_err() {
+                break;
+            }
+            for (index, lead) in (from..).zip(leads) {
+                let chunk = self.admit(index, data.split_to(CHUNK_LEN).to_bytes());
+                if all.is_empty() && !self.cache.is_zeros(&chunk) {
+                    chunk.mark(u8::try_from(end - index).unwrap_or(u8::MAX));
+                }
+                lead.done(&chunk);
+                all.push((index, chunk));
+            }
+            // It is in our RAM now; the kernel's copy would only take it twice.
+            self.source.forget(whole);
+        }
+        all
+    }
+
+    /// Brings what a long read wants by one request to the disk instead of one for each chunk.
+    fn bring_many(self: &Arc<Self>, range: BlockRange) -> Vec<(u64, Arc<Chunk>)> {
+        let (first, end) = whole_chunks(range);
+        let mut missing = (first..end).filter(|index| self.table.get(*index).is_none());
+        if missing.next().is_none() || missing.next().is_none() {
+            return Vec::new();
+        }
+        if self.is_sequential(first) {
+            self.read_ahead(end, FIRST_WINDOW);
+        }
+        self.bring(first, end)
+    }
+
+    /// The right to read a chunk that is neither in RAM nor on its way.
+    fn lead(&self, index: u64) -> Option<Lead<'_>> {
+        if self.resident(index).is_some() {
+            return None;
+        }
+        let Turn::Lead(lead) = self.fills.begin(index) else { return None };
+        // It may have come between the look and the turn.
+        self.resident(index).is_none().then_some(lead)
+    }
+
     /// Appends a part of a chunk to `out` if that takes no waiting.
     fn try_part(self: &Arc<Self>, part: Part, out: &mut Segments) -> Result<bool, BlockError> {
         if self.resident(part.index).is_none() && self.is_for_part_only(part) {
@@ -301,39 +370,7 @@ impl Image {
 
 impl Windowed for Image {
     fn fill(&self, first: u64, count: u8) {
-        let end = self.chunks().min(first.saturating_add(count.into()));
-        let missing = (first..end).filter(|index| self.resident(*index).is_none());
-        let (mut from, mut to) = (None, first);
-        missing.for_each(|index| {
-            from.get_or_insert(index);
-            to = index + 1;
-        });
-        let Some(from) = from else { return };
-        let whole = BlockRange::from_bytes(
-            from * CHUNK_LEN as u64,
-            (to * CHUNK_LEN as u64).min(self.geometry.byte_len()),
-        );
-        // The kernel fetches all of it while we take the first.
-        self.source.prefetch(whole);
-        for index in from..to {
-            // Whoever wants it already has begun, or waits for us.
-            let Turn::Lead(lead) = self.fills.begin(index) else { continue };
-            if self.resident(index).is_some() {
-                continue;
-            }
-            let mut data = Segments::new();
-            let read = self.chunk_range(index).and_then(|range| self.source.read(range, &mut data));
-            // Whoever comes for it is told what is wrong with it.
-            if read.is_err() {
-                break;
-            }
-            let chunk = self.admit(index, data.to_bytes());
-            if index == from && !self.cache.is_zeros(&chunk) {
-                chunk.mark(u8::try_from(to - from).unwrap_or(count));
-            }
-            lead.done(&chunk);
-        }
-        self.source.forget(whole);
+        let _ = self.bring(first, first.saturating_add(count.into()));
     }
 }
 
@@ -348,12 +385,13 @@ impl Volume for CachedVolume {
 
     fn read(&self, range: BlockRange, out: &mut Segments) -> Result<(), BlockError> {
         let image = &self.0;
-        let mut missing = parts(range).filter(|part| image.table.get(part.index).is_none());
-        if missing.next().is_some() && missing.next().is_some() {
-            // One request to the disk instead of one for each chunk.
-            image.source.prefetch(range);
-        }
-        parts(range).try_for_each(|part| image.read_part(part, out))
+        let brought = image.bring_many(range);
+        parts(range).try_for_each(|part| {
+            match brought.binary_search_by_key(&part.index, |(index, _)| *index).map(|at| brought.get(at)) {
+                Ok(Some((_, chunk))) => push(chunk, part, out),
+                _ => image.read_part(part, out),
+            }
+        })
     }
 
     fn try_read(&self, range: BlockRange, out: &mut Segments) -> Result<bool, BlockError> {
@@ -390,7 +428,8 @@ impl Volume for CachedVolume {
     }
 
     fn prefetch(&self, range: BlockRange) {
-        self.0.source.prefetch(range);
+        let (first, end) = whole_chunks(range);
+        self.0.read_ahead(first, u8::try_from(end.saturating_sub(first)).unwrap_or(LONGEST_WINDOW));
     }
 }
 

@@ -13,6 +13,9 @@ const MAX_PATH_LEN: usize = 512;
 /// The longest part of a name between slashes, in bytes: what file systems hold.
 const MAX_PART_LEN: usize = 255;
 
+/// The most pixels of a screen in either direction.
+const MAX_PIXELS: u32 = 65_535;
+
 const SCRIPT: &str = "script.ipxe";
 const MENU: &str = "menu.ipxe";
 const CHOICE: &str = "choice";
@@ -49,6 +52,15 @@ pub enum Asked {
     Managed(String),
     /// The program with which a client keeps its files.
     ManagedProgram,
+    /// The picture that fits a screen of so many pixels best.
+    Wallpaper {
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+    },
+    /// Where a user has their files, by the user's name.
+    UserHome(EntityName),
     /// Nothing that there could be: not valid as a name, or none of the places that are served.
     Other,
 }
@@ -59,6 +71,13 @@ pub enum Asked {
 pub struct FilePath(String);
 
 impl FilePath {
+    /// The path that a name stands for; `None`: it is none that could be served.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let parts = parts(name)?;
+        (!parts.is_empty()).then(|| Self(parts.join("/")))
+    }
+
     /// The path, relative to the root of the files.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -100,10 +119,11 @@ fn scripts(asker: &Asker, iface: &Interface, settings: &Settings) -> String {
 }
 
 /// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `menu.ipxe` and `choice/<name>.ipxe` beside it, `/files/<path>`, and for managed files
-/// `/client/files`, `/client/files/<name>` and `/client/bootd-files.sh`. A query is not part of it.
+/// `/client/files`, `/client/files/<name>` and `/client/bootd-files.sh`; for login screens `/wallpaper?w=&h=` and
+/// `/user/<name>/home`. Elsewhere a query means nothing.
 #[must_use]
 pub fn parse_http_path(path: &str) -> Asked {
-    let path = path.split('?').next().unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let Some(decoded) = percent_decode(path) else { return Asked::Other };
     let Some(parts) = parts(&decoded) else { return Asked::Other };
     match parts.as_slice() {
@@ -112,6 +132,8 @@ pub fn parse_http_path(path: &str) -> Asked {
         ["client", "files"] => Asked::ManagedList,
         ["client", "files", name] => Asked::Managed((*name).to_owned()),
         ["client", "bootd-files.sh"] => Asked::ManagedProgram,
+        ["wallpaper"] => wallpaper(query),
+        ["user", name, "home"] => name.parse().map_or(Asked::Other, Asked::UserHome),
         _ => Asked::Other,
     }
 }
@@ -153,6 +175,19 @@ fn file(parts: &[&str]) -> Asked {
         None => Asked::Other,
         Some(&AUTOEXEC) => Asked::Autoexec,
         Some(_) => Asked::File(FilePath(parts.join("/"))),
+    }
+}
+
+/// The screen that a picture is wanted for. No screen is wider or higher than [`MAX_PIXELS`].
+fn wallpaper(query: &str) -> Asked {
+    let pixels = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(key, _)| *key == name)?;
+        value.parse::<u32>().ok().filter(|pixels| (1..=MAX_PIXELS).contains(pixels))
+    };
+    match (pixels("w"), pixels("h")) {
+        (Some(width), Some(height)) => Asked::Wallpaper { width, height },
+        _ => Asked::Other,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use site::entity::{EntityName, Expression};
 use site::{ClientName, ImageName, MacAddr};
 
 use super::site::SiteCommand;
@@ -183,6 +184,28 @@ pub(super) enum ClientCommand {
         name: ClientName,
         #[command(flatten)]
         set: Changes,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say what clients boot the next time, and only then
+    #[command(after_help = "Examples:\n  \
+        bootd client boot-once pc1 memtest\n  \
+        bootd client boot-once --group en1018 reinstall\n  \
+        bootd client boot-once --where 'type=client room=EN1018' reinstall\n  \
+        bootd client boot-once pc1 --clear")]
+    BootOnce {
+        /// The client, unless a group or an expression is named; then the choice, unless it is cleared
+        #[arg(value_name = "[CLIENT] CHOICE", num_args = 0..=2)]
+        words: Vec<String>,
+        /// All clients of this group
+        #[arg(long, value_name = "NAME", conflicts_with = "filter")]
+        group: Option<EntityName>,
+        /// All clients for which this holds
+        #[arg(long = "where", value_name = "EXPRESSION")]
+        filter: Option<Expression>,
+        /// Let them boot as usual
+        #[arg(long)]
+        clear: bool,
         #[command(flatten)]
         common: Common,
     },

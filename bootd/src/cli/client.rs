@@ -1,14 +1,15 @@
 //! `bootd client`.
 
 use hyper::Method;
-use site::{Client, ClientChange};
+use site::entity::{EntityName, Expression};
+use site::{Client, ClientChange, ClientName, NameError};
 
 use super::args::{Changes, ClientCommand, Common, OrNone};
 use super::daemon::{Daemon, NOTHING};
 use super::table::{facts, table};
 use super::{Failure, NO_CLIENTS, or_dash, print, show};
 use crate::config::show_size;
-use crate::control::api::Edit;
+use crate::control::api::{BootOnce, ClientView, Edit, Whom};
 
 pub(super) async fn run(command: ClientCommand) -> Result<(), Failure> {
     match command {
@@ -29,17 +30,23 @@ pub(super) async fn run(command: ClientCommand) -> Result<(), Failure> {
             report(&common, &edit, "added", "was there already")
         }
         ClientCommand::List { common } => {
-            let clients: Vec<Client> = daemon(&common)?.get("/clients").await?;
+            let clients: Vec<ClientView> = daemon(&common)?.get("/clients").await?;
             show(common.json, &clients, |clients| list(clients))
         }
         ClientCommand::Show { name, common } => {
-            let client: Client = daemon(&common)?.get(&format!("/clients/{name}")).await?;
+            let client: ClientView = daemon(&common)?.get(&format!("/clients/{name}")).await?;
             show(common.json, &client, describe)
         }
         ClientCommand::Set { name, set, common } => {
             let path = format!("/clients/{name}");
             let edit: Edit<Client> = daemon(&common)?.call(Method::PATCH, &path, Some(&change(set))).await?;
             report(&common, &edit, "changed, from its next boot on", "was so already")
+        }
+        ClientCommand::BootOnce { words, group, filter, clear, common } => {
+            let request = boot_once(words, group, filter, clear)?;
+            let edit: Edit<Vec<ClientName>> =
+                daemon(&common)?.call(Method::POST, "/boot-once", Some(&request)).await?;
+            show(common.json, &edit, |edit| once(edit, request.choice.as_ref()))
         }
         ClientCommand::Remove { name, common } => {
             let path = format!("/clients/{name}");
@@ -60,6 +67,47 @@ fn report(common: &Common, edit: &Edit<Client>, changed: &str, already: &str) ->
     print(&format!("client {} {}\n", edit.value.name, if edit.changed { changed } else { already }))
 }
 
+/// What the words of `boot-once` mean.
+fn boot_once(
+    words: Vec<String>,
+    group: Option<EntityName>,
+    filter: Option<Expression>,
+    clear: bool,
+) -> Result<BootOnce, Failure> {
+    let usage = || {
+        let error = "say which client, or which clients, and what they boot once".to_owned();
+        let hint = "bootd client boot-once CLIENT CHOICE, or --group NAME CHOICE, or CLIENT --clear";
+        Failure { error, hint: Some(hint.to_owned()) }
+    };
+    let wrong = |e: NameError| Failure::new(e.to_string());
+    let mut words = words.into_iter();
+    let whom = match (group, filter) {
+        (Some(group), _) => Whom::Group(group),
+        (None, Some(filter)) => Whom::Where(filter),
+        (None, None) => Whom::Client(words.next().ok_or_else(usage)?.parse().map_err(wrong)?),
+    };
+    let choice = words.next().map(|name| name.parse().map_err(wrong)).transpose()?;
+    if choice.is_none() != clear || words.next().is_some() {
+        return Err(usage());
+    }
+    Ok(BootOnce { whom, choice })
+}
+
+fn once(edit: &Edit<Vec<ClientName>>, choice: Option<&EntityName>) -> String {
+    let names: Vec<_> = edit.value.iter().map(ClientName::as_str).collect();
+    let (who, verb) = match names.as_slice() {
+        [one] => (format!("client {one}"), "boots"),
+        many => (format!("{} clients ({})", many.len(), many.join(", ")), "boot"),
+    };
+    let what = match (choice, edit.changed) {
+        (Some(choice), true) => format!("{verb} {choice} the next time, and only then"),
+        (Some(choice), false) => format!("{verb} {choice} the next time already"),
+        (None, true) => format!("{verb} as usual again"),
+        (None, false) => format!("{verb} as usual already"),
+    };
+    format!("{who} {what}\n")
+}
+
 fn change(set: Changes) -> ClientChange {
     fn value<T>(set: Option<OrNone<T>>) -> Option<Option<T>> {
         set.map(|OrNone(value)| value)
@@ -75,29 +123,34 @@ fn change(set: Changes) -> ClientChange {
     }
 }
 
-fn list(clients: &[Client]) -> String {
+fn list(clients: &[ClientView]) -> String {
     if clients.is_empty() {
         return NO_CLIENTS.to_owned();
     }
-    let row = |client: &Client| {
+    let row = |ClientView { client, boot_once }: &ClientView| {
         [
             client.name.to_string(),
             client.mac.to_string(),
             client.address.map_or_else(|| "from the pool".to_owned(), |address| address.to_string()),
             or_dash(client.image.as_ref()),
+            or_dash(boot_once.as_ref()),
             if client.enabled { "yes" } else { "no" }.to_owned(),
         ]
     };
-    table(["NAME", "MAC", "ADDRESS", "IMAGE", "ENABLED"], &clients.iter().map(row).collect::<Vec<_>>())
+    table(
+        ["NAME", "MAC", "ADDRESS", "IMAGE", "ONCE", "ENABLED"],
+        &clients.iter().map(row).collect::<Vec<_>>(),
+    )
 }
 
-fn describe(client: &Client) -> String {
+fn describe(ClientView { client, boot_once }: &ClientView) -> String {
     let or = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
     facts(&[
         ("name", client.name.to_string()),
         ("MAC", client.mac.to_string()),
         ("address", or(client.address.map(|a| a.to_string()), "from the pool")),
         ("image", or(client.image.as_ref().map(ToString::to_string), "none: it gets an address only")),
+        ("boots once", or(boot_once.as_ref().map(ToString::to_string), "nothing else the next time")),
         ("menu", or(client.menu.clone(), "the site's")),
         ("boot program", or(client.boot_program.clone(), "the usual one for its firmware")),
         ("overlay limit", or(client.overlay_limit.map(show_size), "the site's")),

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use site::entity::{EntityName, Expression};
 use site::{Client, ClientName, Image, ImageName, MacAddr, StoreState, Version};
 
 use super::entities::wire::EntityView;
@@ -74,6 +75,39 @@ pub(crate) enum ImportLine {
     },
     /// Nothing has changed.
     Failed(Problem),
+}
+
+/// `GET /clients` and `GET /clients/{name}`: a client, and what it boots the next time only.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ClientView {
+    /// The client.
+    #[serde(flatten)]
+    pub(crate) client: Client,
+    /// What it boots the next time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) boot_once: Option<EntityName>,
+}
+
+/// `POST /boot-once`: what clients are to boot the next time, and only then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BootOnce {
+    /// Which clients.
+    #[serde(flatten)]
+    pub(crate) whom: Whom,
+    /// What; `None`: what they boot as usual.
+    pub(crate) choice: Option<EntityName>,
+}
+
+/// Which clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Whom {
+    /// This one.
+    Client(ClientName),
+    /// The members of this group.
+    Group(EntityName),
+    /// Those that an expression finds.
+    Where(Expression),
 }
 
 /// `GET /explain/{machine}`, a MAC or a client's name: what a machine would get now, and why.

@@ -5,24 +5,30 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
-use site::{Client, ClientChange, ClientName};
+use site::{Client, ClientChange, ClientName, Site};
 use tokio::task::spawn_blocking;
 
 use super::Control;
 use super::answer::{Body, Wrong, edit};
-use super::api::Edit;
+use super::api::{ClientView, Edit};
 use super::entities::who::By;
 use crate::state::State;
 
 type App = Extract<Arc<Control>>;
 
-pub(super) async fn list(Extract(control): App) -> Json<Vec<Client>> {
+pub(super) async fn list(Extract(control): App) -> Json<Vec<ClientView>> {
     let site = control.state.site.load();
-    Json(site.clients().into_iter().map(|client| Client::clone(client)).collect())
+    Json(site.clients().into_iter().map(|client| view(&site, Client::clone(client))).collect())
 }
 
-pub(super) async fn show(Extract(control): App, Path(name): Path<String>) -> Result<Json<Client>, Wrong> {
-    find(&control.state, &name.parse()?).map(Json)
+pub(super) async fn show(Extract(control): App, Path(name): Path<String>) -> Result<Json<ClientView>, Wrong> {
+    let client = find(&control.state, &name.parse()?)?;
+    Ok(Json(view(&control.state.site.load(), client)))
+}
+
+fn view(site: &Site, client: Client) -> ClientView {
+    let boot_once = site.menu(&client.name).once;
+    ClientView { client, boot_once }
 }
 
 pub(super) async fn add(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use menus::Menus;
 use parking_lot::Mutex;
 use site::{Store, StoreError};
@@ -27,6 +27,7 @@ use crate::state::State;
 
 mod answer;
 pub(crate) mod api;
+mod boot_once;
 mod clients;
 pub(crate) mod entities;
 mod explain;
@@ -197,6 +198,7 @@ fn router(control: Arc<Control>) -> Router {
     Router::new()
         .route("/clients", get(clients::list).post(clients::add))
         .route("/clients/{name}", get(clients::show).patch(clients::set).delete(clients::remove))
+        .route("/boot-once", post(boot_once::set))
         .route("/images", get(images::list).post(images::add))
         .route("/images/{name}", get(images::show).delete(images::remove))
         .route("/explain/{machine}", get(explain::explain))

@@ -16,6 +16,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, StepKind, plan};
+use site::entity::EntityName;
 use site::{MacAddr, Site};
 
 use super::script::Which;
@@ -45,6 +46,20 @@ pub(crate) enum Granted {
     },
     /// The program with which clients keep their files.
     ManagedProgram,
+    /// The picture that fits a screen best.
+    Wallpaper {
+        /// Its width and height in pixels.
+        screen: (u32, u32),
+        /// Who fetches it, where that is known.
+        visitor: Option<MacAddr>,
+    },
+    /// Where a user of the machine that asks has their files.
+    UserHome {
+        /// The user.
+        user: EntityName,
+        /// The machine.
+        mac: MacAddr,
+    },
     /// What the template of that name makes for the machine that asks.
     Text {
         /// Its name.
@@ -78,7 +93,10 @@ pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) ->
         Asked::File(path) if state.menus.load().has(path.as_str()) => Wanted::Text(path),
         asked => Wanted::Named(asked),
     };
-    let anyone = matches!(asked, Wanted::Named(Asked::File(_) | Asked::ManagedProgram | Asked::Other));
+    let anyone = matches!(
+        asked,
+        Wanted::Named(Asked::File(_) | Asked::Wallpaper { .. } | Asked::ManagedProgram | Asked::Other)
+    );
     let holder = holder(state, link, peer, &site, anyone);
     let plan_of =
         |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
@@ -202,6 +220,11 @@ fn decide(
         Asked::ManagedList => Ok(Granted::Managed { name: None, mac: booting(visitor, plan_of)? }),
         Asked::Managed(name) => Ok(Granted::Managed { name: Some(name), mac: booting(visitor, plan_of)? }),
         Asked::ManagedProgram => Ok(Granted::ManagedProgram),
+        Asked::Wallpaper { width, height } => match visitor.holder.map(&plan_of) {
+            Some(plan) if !plan.may_boot() => Err(Denied::File(why(&plan))),
+            _ => Ok(Granted::Wallpaper { screen: (width, height), visitor: visitor.holder }),
+        },
+        Asked::UserHome(user) => Ok(Granted::UserHome { user, mac: booting(visitor, plan_of)? }),
         Asked::Script { mac } => script(visitor, Some(mac), Which::Boot, plan_of),
         Asked::Menu { mac } => script(visitor, Some(mac), Which::Menu, plan_of),
         Asked::Choice { mac, name } => script(visitor, Some(mac), Which::Choice(name), plan_of),

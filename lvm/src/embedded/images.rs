@@ -147,7 +147,7 @@ impl Images {
             version: request.version.clone(),
             path: request.path.clone(),
             id: FileId::of(&meta),
-            volume: Arc::new(CachedVolume::new(&self.cache, file.without_read_ahead().shared(), digests)),
+            volume: Arc::new(CachedVolume::new(&self.cache, file.for_a_cache().shared(), digests)),
         })
     }
 

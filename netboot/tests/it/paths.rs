@@ -54,7 +54,16 @@ fn http_paths() {
     let choice = Asked::Choice { mac: mac(1), name };
     assert_eq!(parse_http_path("/boot/52-54-00-77-01-01/choice/mem.test.ipxe"), choice);
     assert_eq!(parse_http_path("/boot/52-54-00-77-01-01/menu.ipxe"), Asked::Menu { mac: mac(1) });
+    let screen = Asked::Wallpaper { width: 1920, height: 1080 };
+    assert_eq!(parse_http_path("/wallpaper?w=1920&h=1080"), screen);
+    assert_eq!(parse_http_path("/user/alice.b/home"), Asked::UserHome("alice.b".parse().unwrap()));
     for path in [
+        "/wallpaper",
+        "/wallpaper?w=0&h=1",
+        "/wallpaper?w=1",
+        "/wallpaper?w=70000&h=1",
+        "/user/a%20b/home",
+        "/user//home",
         "/boot/52-54-00-77-01-01/choice/memtest",
         "/boot/52-54-00-77-01-01/choice/.ipxe",
         "/boot/52-54-00-77-01-01/choice/a%20b.ipxe",

@@ -300,7 +300,10 @@ mod tests {
         let shipped: Definitions = toml::from_str(text).unwrap();
         assert_eq!(&shipped, Definitions::shipped());
         let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["app", "choice", "client", "file", "group", "image", "monitor", "server", "site"]);
+        assert_eq!(
+            names,
+            ["app", "choice", "client", "file", "group", "image", "monitor", "server", "site", "user"]
+        );
         for (kind, definition) in shipped.iter() {
             assert!(definition.about.ends_with('.'), "{kind}");
             for to in &definition.lends_to {

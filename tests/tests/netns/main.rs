@@ -6,6 +6,7 @@ mod dhcp;
 mod disks;
 mod files;
 mod links;
+mod menus;
 mod neighbours;
 mod proxy;
 

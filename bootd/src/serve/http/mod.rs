@@ -39,7 +39,7 @@ use crate::boot::ScriptError;
 use crate::events::Event;
 use crate::state::{Link, State, millis};
 use crate::systemd::Given;
-use crate::{managed, texts};
+use crate::{logins, managed, texts};
 
 const SERVICE: &str = "http";
 
@@ -238,6 +238,22 @@ impl Service for Visit {
                 self.made(head, mac, &format!("client/files/{name}"), made.map(Response::bytes))
             }
             Ok(Granted::ManagedProgram) => (Response::text(200, managed::PROGRAM), None),
+            Ok(Granted::Wallpaper { screen, visitor }) => {
+                match logins::wallpaper(state, visitor, screen).await {
+                    Some(path) => self.file(head, &path, visitor),
+                    None => {
+                        let why =
+                            "there is no picture; put some into the folder wallpaper among the boot files";
+                        (Response::refusal(404, why), None)
+                    }
+                }
+            }
+            Ok(Granted::UserHome { user, mac }) => match logins::home(&state.site.load(), mac, &user) {
+                Some(home) => (Response::text(200, home).with("Cache-Control", "no-store"), None),
+                None => {
+                    (Response::refusal(404, &format!("the site does not know where {user} has files")), None)
+                }
+            },
             Err(e @ Denied::NotFound) => (Response::refusal(404, &e.to_string()), None),
             Err(e) => {
                 let why = e.to_string();

@@ -260,9 +260,12 @@ impl Visit {
                 }
             }
             // No name of TFTP's stands for these.
-            Ok(Granted::Managed { .. } | Granted::ManagedProgram) => {
-                Err(Some((ErrorCode::FileNotFound, Denied::NotFound.to_string())))
-            }
+            Ok(
+                Granted::Managed { .. }
+                | Granted::ManagedProgram
+                | Granted::Wallpaper { .. }
+                | Granted::UserHome { .. },
+            ) => Err(Some((ErrorCode::FileNotFound, Denied::NotFound.to_string()))),
             Err(e @ Denied::NotFound) => Err(Some((ErrorCode::FileNotFound, e.to_string()))),
             Err(e) => {
                 if matches!(e, Denied::Script(_)) {

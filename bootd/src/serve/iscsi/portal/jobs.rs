@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use block::{BlockError, ErrorKind};
 use iscsi::{Io, IoId, IoOutcome};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::disk;
 use super::table::Export;
@@ -16,7 +16,7 @@ pub const JOBS: usize = 64;
 
 /// How many requests of one connection may be among them. Further ones wait within the connection, so that a
 /// greedy client can't fill the queue that it shares.
-pub const JOBS_PER_CONNECTION: usize = 8;
+pub const JOBS_PER_CONNECTION: usize = 16;
 
 /// How a request ended.
 pub(super) type Ended = (IoId, Result<IoOutcome, BlockError>);
@@ -57,19 +57,51 @@ impl Jobs {
             && let Some((id, io)) = self.waiting.pop_front()
         {
             self.running += 1;
-            let (permits, export, done) = (Arc::clone(&self.permits), Arc::clone(export), self.done.clone());
-            tokio::spawn(async move {
-                let permit = permits.acquire_owned().await;
-                let job = tokio::task::spawn_blocking(move || {
-                    let _until_done = permit;
-                    disk::run(&export, io)
-                });
-                let outcome = job.await.unwrap_or_else(|broken| {
-                    Err(BlockError::new(ErrorKind::Gone, "the thread of a request").caused_by(broken))
-                });
-                // The receiver outlives all jobs, but for a runtime that is being shut down.
-                let _ = done.send((id, outcome));
-            });
+            let (export, done) = (Arc::clone(export), self.done.clone());
+            // Mostly there is room at once, and nothing but the thread itself need be woken.
+            match Arc::clone(&self.permits).try_acquire_owned() {
+                Ok(permit) => run(permit, export, id, io, done),
+                Err(_) => {
+                    let permits = Arc::clone(&self.permits);
+                    tokio::spawn(async move {
+                        // It is never closed.
+                        if let Ok(permit) = permits.acquire_owned().await {
+                            run(permit, export, id, io, done);
+                        }
+                    });
+                }
+            }
         }
+    }
+}
+
+/// Runs `io` on a thread that may wait, and tells how it ended.
+fn run(
+    permit: OwnedSemaphorePermit,
+    export: Arc<Export>,
+    id: IoId,
+    io: Io,
+    done: mpsc::UnboundedSender<Ended>,
+) {
+    tokio::task::spawn_blocking(move || {
+        // A panic must not leave the client waiting for ever.
+        let mut answer = Answer { id, outcome: None, done };
+        answer.outcome = Some(disk::run(&export, io));
+        drop(permit);
+    });
+}
+
+/// Tells how a request ended when it is dropped, whatever it is dropped by.
+struct Answer {
+    id: IoId,
+    outcome: Option<Result<IoOutcome, BlockError>>,
+    done: mpsc::UnboundedSender<Ended>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let broken = || Err(BlockError::new(ErrorKind::Gone, "the thread of a request"));
+        // The receiver outlives all jobs, but for a connection or a runtime that is being shut down.
+        let _ = self.done.send((self.id, self.outcome.take().unwrap_or_else(broken)));
     }
 }
