@@ -54,6 +54,43 @@ pub struct Disk {
     pub volume: Option<Arc<dyn Volume>>,
 }
 
+/// Who may log in to a disk, and what the disk says of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Export {
+    /// The target's name.
+    pub target: String,
+    /// The only initiator that may log in.
+    pub initiator: String,
+    /// The CHAP account's name.
+    pub user: String,
+    /// Its secret.
+    pub secret: String,
+    /// The vendor in INQUIRY data, 8 characters at most.
+    pub vendor: String,
+    /// The product in INQUIRY data, 16 characters at most.
+    pub product: String,
+    /// The revision in INQUIRY data, 4 characters at most.
+    pub revision: String,
+    /// The unit serial number, of which the NAA designator is made too.
+    pub serial: String,
+}
+
+impl fmt::Debug for Export {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Export").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// Who exports a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exporter {
+    /// The engine has seen to it: the kernel serves the disk.
+    Engine,
+    /// The disk's volume is for a target of the caller's.
+    Caller,
+}
+
 /// What [`Engine::attach`] changed.
 #[derive(Clone)]
 pub enum Attached {
@@ -107,6 +144,16 @@ pub trait Engine: Send + Sync {
     /// When the image can't be read or the overlay can't be made; nothing has changed then, and an earlier
     /// epoch's disk goes on.
     fn attach(&self, request: DiskRequest) -> Result<Attached, EngineError>;
+
+    /// Opens the disk to its client, where the engine does that itself. It ends with the disk. A disk that is exported
+    /// as asked for stays as it is.
+    ///
+    /// # Errors
+    /// When the kernel's target refuses. The disk is there all the same, and can be exported again.
+    fn export(&self, disk: &Disk, export: &Export) -> Result<Exporter, EngineError> {
+        let _ = (disk, export);
+        Ok(Exporter::Caller)
+    }
 
     /// Removes the client's disk of that epoch.
     ///

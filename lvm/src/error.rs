@@ -62,6 +62,14 @@ pub enum EngineError {
         /// The boot whose disk the client has.
         current: u64,
     },
+    /// The kernel refuses, or lacks, something. The cause says what to do where that is known.
+    #[error("the kernel engine can't {what}: {source}")]
+    Kernel {
+        /// What.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The client's name can't be part of a file's name.
     #[error(transparent)]
     Name(#[from] crate::names::NameError),

@@ -4,10 +4,12 @@ mod embedded;
 mod engine;
 mod error;
 pub mod images;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod names;
 mod sim;
 
 pub use embedded::{Embedded, EmbeddedConfig};
-pub use engine::{Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine};
+pub use engine::{Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine, Export, Exporter};
 pub use error::EngineError;
 pub use sim::Sim;

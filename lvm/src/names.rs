@@ -145,6 +145,128 @@ pub fn disk_identity(image: &str, client: &str) -> DiskIdentity {
     DiskIdentity { serial: format!("{hash:032x}"), naa: naa.to_be_bytes() }
 }
 
+/// The longest name and the longest identifier of a device that device-mapper takes, in bytes.
+pub const MAX_DM_LEN: usize = 127;
+
+/// The longest tag of one bootd's devices, in bytes.
+pub const MAX_TAG_LEN: usize = 16;
+
+/// What a device of the kernel engine is there for. Its name says so, so that the next process knows it again.
+///
+/// ```text
+/// bootd-space                               where all overlays lie
+/// bootd-image-cs-lab-19a2b3c4d5e6f708       an image's version; the number is its file's, as it was opened
+/// bootd-disk-rook-0000019a2b3c4d5e-meta     which blocks a client's overlay has in one boot
+/// bootd-disk-rook-0000019a2b3c4d5e-data     these blocks
+/// bootd-disk-rook-0000019a2b3c4d5e-pool     both together
+/// bootd-disk-rook-0000019a2b3c4d5e-disk     the client's disk: the image, and the overlay over it
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DmRole {
+    /// Where all overlays lie.
+    Space,
+    /// An image's version.
+    Image {
+        /// The image's name.
+        image: String,
+        /// Which file it was, in which state.
+        id: u64,
+    },
+    /// A part of a client's disk in one boot.
+    Disk {
+        /// The client's name.
+        client: String,
+        /// The boot.
+        epoch: u64,
+        /// Which part.
+        part: DmPart,
+    },
+}
+
+/// The parts of a client's disk, in the order in which they are removed: each stands on those behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DmPart {
+    /// What the client gets.
+    Disk,
+    /// The overlay's blocks with what says where they are.
+    Pool,
+    /// The overlay's blocks.
+    Data,
+    /// What says where the overlay's blocks are.
+    Meta,
+}
+
+impl DmPart {
+    /// All of them, from the top of the stack down.
+    pub const ALL: [Self; 4] = [Self::Disk, Self::Pool, Self::Data, Self::Meta];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Pool => "pool",
+            Self::Data => "data",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// The name of a device of the bootd that has `tag`.
+///
+/// # Errors
+/// When the tag, the client or the image have characters that such names can't.
+pub fn dm_name(tag: &str, role: &DmRole) -> Result<String, NameError> {
+    check_tag(tag)?;
+    Ok(match role {
+        DmRole::Space => format!("{tag}-space"),
+        DmRole::Image { image, id } => format!("{tag}-image-{}-{id:016x}", checked("image name", image)?),
+        DmRole::Disk { client, epoch, part } => {
+            format!("{tag}-disk-{}-{epoch:016x}-{}", checked("client name", client)?, part.name())
+        }
+    })
+}
+
+/// The identifier of the device of that name. Whoever finds a device with such a name and another identifier leaves
+/// it alone: it is somebody else's.
+#[must_use]
+pub fn dm_uuid(name: &str) -> String {
+    format!("BOOTD-{name}")
+}
+
+/// What the device of that name is there for; `None` if it is none of the bootd that has `tag`.
+#[must_use]
+pub fn parse_dm_name(tag: &str, name: &str) -> Option<DmRole> {
+    let rest = name.strip_prefix(tag)?.strip_prefix('-')?;
+    let number = |text: &str| -> Option<u64> {
+        let hex = text.len() == EPOCH_LEN && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| u64::from_str_radix(text, 16).ok())?
+    };
+    if rest == "space" {
+        return Some(DmRole::Space);
+    }
+    if let Some(rest) = rest.strip_prefix("image-") {
+        let (image, id) = rest.rsplit_once('-')?;
+        return Some(DmRole::Image { image: is_part(image).then(|| image.to_owned())?, id: number(id)? });
+    }
+    let (rest, part) = rest.strip_prefix("disk-")?.rsplit_once('-')?;
+    let (client, epoch) = rest.rsplit_once('-')?;
+    let part = DmPart::ALL.into_iter().find(|one| one.name() == part)?;
+    Some(DmRole::Disk { client: is_part(client).then(|| client.to_owned())?, epoch: number(epoch)?, part })
+}
+
+/// The beginning that the names of all this site's targets on this server have.
+#[must_use]
+pub fn target_prefix(site: &SiteNames) -> String {
+    format!("{}.{}:", site.prefix, site.server)
+}
+
+fn check_tag(tag: &str) -> Result<(), NameError> {
+    let plain = tag.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if plain && (1..=MAX_TAG_LEN).contains(&tag.len()) {
+        return Ok(());
+    }
+    Err(NameError::new("tag", tag, format!("1 to {MAX_TAG_LEN} of a-z and 0-9")))
+}
+
 /// The file name of the overlay that `client` has in the boot `epoch`, without an extension.
 ///
 /// # Errors
@@ -253,6 +375,35 @@ mod tests {
         {
             assert_eq!(parse_overlay_name(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn devices_names_fit_and_are_read_back() {
+        let long = "x-1.".repeat(MAX_PART_LEN / 4) + "abc";
+        let tag = "t".repeat(MAX_TAG_LEN);
+        let mut roles = vec![DmRole::Space, DmRole::Image { image: long.clone(), id: u64::MAX }];
+        roles.extend(DmPart::ALL.map(|part| DmRole::Disk { client: long.clone(), epoch: 0x19a, part }));
+        for role in roles {
+            let name = dm_name(&tag, &role).unwrap();
+            assert!(dm_uuid(&name).len() <= MAX_DM_LEN, "{name}");
+            assert_eq!(parse_dm_name(&tag, &name), Some(role), "{name}");
+            assert_eq!(parse_dm_name("bootd", &name), None, "{name}");
+        }
+        for bad in [
+            "bootd",
+            "bootd-",
+            "bootd-spaces",
+            "bootd-image-a-1",
+            "bootd-disk-a-0000000000000001",
+            "vg0-root",
+        ] {
+            assert_eq!(parse_dm_name("bootd", bad), None, "{bad}");
+        }
+        for bad in ["", "a-b", "A", &"x".repeat(MAX_TAG_LEN + 1)] {
+            assert!(dm_name(bad, &DmRole::Space).is_err(), "{bad}");
+        }
+        let client = "a/b".to_owned();
+        assert!(dm_name("bootd", &DmRole::Disk { client, epoch: 1, part: DmPart::Disk }).is_err());
     }
 
     #[test]

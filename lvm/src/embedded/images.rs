@@ -39,6 +39,24 @@ impl FileId {
             modified_ns: meta.mtime_nsec(),
         }
     }
+
+    /// Whether it is the same file, in whatever state.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn is_of(&self, meta: &std::fs::Metadata) -> bool {
+        (self.device, self.inode) == (meta.dev(), meta.ino())
+    }
+
+    /// A number that no other file has by chance, nor this one in another state.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn number(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("bootd 2026 image device");
+        for part in [self.device, self.inode, self.size, self.modified_s as u64, self.modified_ns as u64] {
+            hasher.update(&part.to_be_bytes());
+        }
+        let mut number = [0; 8];
+        hasher.finalize_xof().fill(&mut number);
+        u64::from_be_bytes(number)
+    }
 }
 
 /// One version of an image, open.

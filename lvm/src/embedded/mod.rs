@@ -8,8 +8,8 @@
 //! the overlay's files, and removed before them. Between the new boot's record and the end of the old one's there
 //! may be both; the later epoch counts.
 
-mod images;
-mod record;
+pub(crate) mod images;
+pub(crate) mod record;
 mod sweeper;
 
 use std::collections::HashMap;

@@ -33,36 +33,36 @@ const MAX_RECORD: u64 = 1 << 20;
 
 /// The record of an overlay.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     format: u32,
     /// Which start of the machine it is from. What clients write is not forced to the medium, so after a crash of
     /// the machine the files may hold anything; only a process's end do they survive.
     machine_boot: String,
     /// The image that the overlay was made over.
-    pub(super) image: FileId,
-    pub(super) request: DiskRequest,
+    pub(crate) image: FileId,
+    pub(crate) request: DiskRequest,
 }
 
 /// Where the files of one overlay are.
 #[derive(Debug, Clone)]
-pub(super) struct Files {
+pub(crate) struct Files {
     directory: PathBuf,
     name: String,
 }
 
 impl Files {
-    pub(super) fn of(directory: &Path, client: &str, epoch: u64) -> Result<Self, NameError> {
+    pub(crate) fn of(directory: &Path, client: &str, epoch: u64) -> Result<Self, NameError> {
         Ok(Self { directory: directory.to_owned(), name: names::overlay_name(client, epoch)? })
     }
 
     /// Those that a file of that name is one of, if there is such an overlay.
-    pub(super) fn with_file(directory: &Path, file: &str) -> Option<Self> {
+    pub(crate) fn with_file(directory: &Path, file: &str) -> Option<Self> {
         let name = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))?;
         names::parse_overlay_name(name)?;
         Some(Self { directory: directory.to_owned(), name: name.to_owned() })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -70,12 +70,12 @@ impl Files {
         self.directory.join(format!("{}{ending}", self.name))
     }
 
-    pub(super) fn overlay(&self) -> PathBuf {
+    pub(crate) fn overlay(&self) -> PathBuf {
         self.with(".disk")
     }
 
     /// Removes all of them, the record first. Those that are not there are no error.
-    pub(super) fn remove(&self) -> io::Result<()> {
+    pub(crate) fn remove(&self) -> io::Result<()> {
         let overlay = Overlay::files(&self.overlay());
         let all = [self.with(".json"), self.with(".json.new")].into_iter().chain(overlay);
         let mut result = Ok(());
@@ -89,7 +89,7 @@ impl Files {
     }
 
     /// Writes the record, whole or not at all.
-    pub(super) fn write(&self, request: &DiskRequest, image: FileId, machine_boot: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, request: &DiskRequest, image: FileId, machine_boot: &str) -> io::Result<()> {
         let record =
             Record { format: FORMAT, machine_boot: machine_boot.to_owned(), image, request: request.clone() };
         let new = self.with(".json.new");
@@ -100,7 +100,7 @@ impl Files {
 
     /// The record, if it is whole, this overlay's and from this start of the machine. An error says that it can't be
     /// known now, so nothing may be thrown away for it.
-    pub(super) fn read(&self, machine_boot: &str) -> io::Result<Option<Record>> {
+    pub(crate) fn read(&self, machine_boot: &str) -> io::Result<Option<Record>> {
         let mut bytes = Vec::new();
         match File::open(self.with(".json")) {
             Ok(file) => file.take(MAX_RECORD).read_to_end(&mut bytes)?,
@@ -116,6 +116,6 @@ impl Files {
 }
 
 /// What tells one start of the machine from another.
-pub(super) fn machine_boot() -> io::Result<String> {
+pub(crate) fn machine_boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

@@ -11,9 +11,25 @@ use lvm::{Attached, Disk, DiskRequest, Embedded, EmbeddedConfig, Engine, EngineE
 pub(crate) const SIZE: usize = (3 << 20) + 4608;
 
 pub(crate) struct Lab {
-    pub(crate) root: tempfile::TempDir,
     engine: Option<Arc<dyn Engine>>,
+    make: fn(&Path) -> Arc<dyn Engine>,
+    pub(crate) traits: Traits,
+    pub(crate) root: tempfile::TempDir,
 }
+
+/// In what the engines may differ.
+pub(crate) struct Traits {
+    /// Bytes in a block of an overlay.
+    pub(crate) block: u64,
+    /// Whether discarded blocks give their space back. They always read as zeros.
+    pub(crate) discards_free: bool,
+    /// Whether a write that does not fit leaves all blocks as they were, or only those that there was no room for.
+    pub(crate) writes_whole: bool,
+    /// How often each of many threads attaches: in the kernel it takes longer.
+    pub(crate) boots: u64,
+}
+
+const IN_PROCESS: Traits = Traits { block: 4096, discards_free: true, writes_whole: true, boots: 30 };
 
 /// An image none of whose sectors are alike, and different for each `seed`.
 pub(crate) fn image(seed: u64) -> Vec<u8> {
@@ -33,20 +49,26 @@ pub(crate) fn open(root: &Path) -> Result<Embedded, EngineError> {
 }
 
 impl Lab {
-    fn new(engine: impl FnOnce(&Path) -> Arc<dyn Engine>) -> Self {
+    fn new(make: fn(&Path) -> Arc<dyn Engine>, traits: Traits) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let engine = Some(engine(root.path()));
-        let lab = Self { root, engine };
+        let engine = Some(make(root.path()));
+        let lab = Self { engine, make, traits, root };
         fs::write(lab.image_path("one"), image(1)).unwrap();
         lab
     }
 
     pub(crate) fn embedded() -> Self {
-        Self::new(|root| Arc::new(open(root).unwrap()))
+        Self::new(|root| Arc::new(open(root).unwrap()), IN_PROCESS)
     }
 
     pub(crate) fn sim() -> Self {
-        Self::new(|_| Arc::new(Sim::new()))
+        Self::new(|_| Arc::new(Sim::new()), IN_PROCESS)
+    }
+
+    #[cfg(feature = "kernel")]
+    pub(crate) fn kernel() -> Self {
+        let traits = Traits { block: 65536, discards_free: false, writes_whole: false, boots: 4 };
+        Self::new(|root| Arc::new(crate::only_kernel::open(root).unwrap()), traits)
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -57,7 +79,7 @@ impl Lab {
     /// another in its place.
     pub(crate) fn restart(&mut self) {
         self.engine = None;
-        self.engine = Some(Arc::new(open(self.root.path()).unwrap()));
+        self.engine = Some((self.make)(self.root.path()));
     }
 
     pub(crate) fn image_path(&self, version: &str) -> PathBuf {
@@ -90,6 +112,14 @@ impl Lab {
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+}
+
+#[cfg(feature = "kernel")]
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.engine = None;
+        crate::only_kernel::clean_up(self.root.path());
     }
 }
 

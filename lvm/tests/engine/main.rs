@@ -1,10 +1,13 @@
-//! What every engine does, tried on each of them, and what only the embedded one does.
+//! What every engine does, tried on each of them, and what only one of them does. The kernel's needs root and a kernel
+//! that has device-mapper: `make test-kernel` brings one.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, too, may fail a test
 
 mod cases;
 mod kill;
 mod lab;
 mod only_embedded;
+#[cfg(feature = "kernel")]
+mod only_kernel;
 
 /// Every case on every engine.
 macro_rules! suite {
@@ -14,6 +17,10 @@ macro_rules! suite {
         }
         mod sim {
             $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::sim()); })+
+        }
+        #[cfg(feature = "kernel")]
+        mod kernel {
+            $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::kernel()); })+
         }
     };
 }

@@ -1,0 +1,526 @@
+//! The engine on the kernel's own machinery: clients' disks are device-mapper devices, made by ioctls.
+//!
+//! The stack, whose drawing and upkeep are in `docs/kernel-engine.md`: an image's file behind a read-only loop device,
+//! whose pages all clients share; an overlay for each client and boot, in one space for all; the disk that the two make.
+//!
+//! The kernel holds all of it, and goes on when this process ends. So it is the record, too: the next process reads
+//! from the tables who has which part of the space. Beside it there is only a file for each disk that says what it was
+//! asked for with. That comes last and goes first: a disk without one is void, and removed.
+//!
+//! Whatever changes the kernel's tables is done one at a time.
+
+mod dm;
+mod extents;
+mod fault;
+mod image;
+mod lio;
+mod loops;
+mod overlay;
+mod space;
+mod sysfs;
+mod volume;
+mod watch;
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use block::{BlockCount, Checked, Geometry};
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+
+use self::dm::{Dm, Removal};
+use self::extents::Extent;
+use self::image::Images;
+use self::lio::Lio;
+pub use self::lio::{LioConfig, ROOT as LIO_ROOT, remove_all as remove_all_targets};
+use self::overlay::{Overlay, Owner};
+use self::space::Space;
+pub use self::space::{SpaceConfig, label};
+use self::volume::DeviceVolume;
+use self::watch::Watch;
+use crate::embedded::record::{self, Files, Record};
+use crate::names::{self, DmPart, DmRole};
+use crate::{
+    Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine, EngineError, Export, Exporter,
+};
+
+/// How an overlay is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverlayKind {
+    /// Thin volumes, with the image as their external origin. When one is full, writes to new blocks fail.
+    Thin,
+    /// Transient snapshots: half the devices, and no metadata on any medium. When one is full, the disk is dead.
+    Transient,
+}
+
+/// What the kernel engine is made with.
+#[derive(Debug, Clone)]
+pub struct KernelConfig {
+    /// The directory of the records of disks; made if it is not there.
+    pub directory: PathBuf,
+    /// Where overlays lie.
+    pub space: SpaceConfig,
+    /// How they are kept.
+    pub overlays: OverlayKind,
+    /// What the names of its devices begin with: a second bootd on the same machine has another.
+    pub tag: String,
+    /// How the kernel itself exports the disks; `None` where a target in this process does.
+    pub lio: Option<LioConfig>,
+}
+
+/// The tag of a machine's only bootd.
+pub const DEFAULT_TAG: &str = "bootd";
+
+/// A disk that is attached.
+struct Attachment {
+    disk: Disk,
+    overlay: Overlay,
+    /// `None` where the kernel exports the disk.
+    volume: Option<Arc<DeviceVolume>>,
+    files: Files,
+}
+
+#[derive(Default)]
+struct Place {
+    work: Mutex<()>,
+    disk: Mutex<Option<Arc<Attachment>>>,
+}
+
+/// The kernel engine.
+pub struct Kernel {
+    shared: Arc<Shared>,
+    watch: Watch,
+    _directory: File,
+}
+
+/// What the engine and its watch share.
+struct Shared {
+    dm: Dm,
+    /// Held while the kernel's tables are changed.
+    turn: Mutex<()>,
+    space: Space,
+    lio: Option<Lio>,
+    images: Images,
+    kind: OverlayKind,
+    directory: PathBuf,
+    machine_boot: String,
+    clients: Mutex<HashMap<String, Arc<Place>>>,
+    /// Disks that are over and not removed yet, with what they have of the space.
+    doomed: Mutex<Vec<(Owner, Vec<Extent>)>>,
+}
+
+fn kernel_error(what: &str) -> impl Fn(io::Error) -> EngineError + '_ {
+    move |source| EngineError::Kernel { what: what.to_owned(), source }
+}
+
+impl Kernel {
+    /// The engine, with no disk attached yet: those of an earlier process come with [`reap`](Engine::reap).
+    ///
+    /// # Errors
+    /// When the kernel lacks what is needed, the directory can't be used, or another process uses it.
+    pub fn open(config: KernelConfig) -> Result<Self, EngineError> {
+        let KernelConfig { directory, space, overlays, tag, lio } = config;
+        let unusable = |source| EngineError::Directory { path: directory.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
+        let lock = File::open(&directory).map_err(unusable)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(EngineError::InUse { path: directory }),
+            Err(e) => return Err(unusable(e.into())),
+        }
+        check(overlays, lio.is_some())?;
+        let dm = Dm::open(&tag).map_err(kernel_error("use device-mapper"))?;
+        let space = Space::open(&dm, &space).map_err(kernel_error("open the overlays' space"))?;
+        let machine_boot = record::machine_boot().map_err(unusable)?;
+        let lio = lio.map(|lio| Lio::open(lio, &tag)).transpose().map_err(kernel_error("use LIO"))?;
+        let shared = Arc::new(Shared {
+            dm,
+            turn: Mutex::default(),
+            space,
+            lio,
+            images: Images::default(),
+            kind: overlays,
+            directory: directory.clone(),
+            machine_boot,
+            clients: Mutex::default(),
+            doomed: Mutex::default(),
+        });
+        let watch = Watch::start(Arc::clone(&shared)).map_err(unusable)?;
+        Ok(Self { shared, watch, _directory: lock })
+    }
+}
+
+/// What a machine needs for the engine, and lacks: modules that are not loaded, and their parts of the kernel.
+///
+/// # Errors
+/// When device-mapper can't be asked.
+pub fn missing(kind: OverlayKind, lio: bool) -> io::Result<Vec<&'static str>> {
+    let mut missing = Vec::new();
+    if Path::new("/dev/mapper/control").exists() {
+        let there = Dm::open(DEFAULT_TAG)?.targets()?;
+        let (target, module) = match kind {
+            OverlayKind::Thin => ("thin-pool", "dm-thin-pool"),
+            OverlayKind::Transient => ("snapshot", "dm-snapshot"),
+        };
+        missing.extend((!there.iter().any(|one| one == target)).then_some(module));
+    } else {
+        missing.push("dm-mod");
+    }
+    missing.extend((!Path::new("/dev/loop-control").exists()).then_some("loop"));
+    if lio {
+        let loaded = |module: &str| Path::new("/sys/module").join(module).is_dir();
+        let modules = ["target_core_iblock", "iscsi_target_mod"];
+        missing.extend(modules.into_iter().filter(|module| !loaded(module)));
+    }
+    Ok(missing)
+}
+
+/// Makes sure that the machine has what the engine needs.
+///
+/// # Errors
+/// When it lacks something; the text says what, and how to have it.
+pub fn check(kind: OverlayKind, lio: bool) -> Result<(), EngineError> {
+    let lacking = missing(kind, lio).map_err(kernel_error("use device-mapper"))?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let modules = lacking.join(" ");
+    let text = format!(
+        "modules that are not loaded: {modules}; load them as root (modprobe -a {modules}), on Debian with the package \
+         linux-image-amd64"
+    );
+    Err(kernel_error("run here")(io::Error::new(io::ErrorKind::Unsupported, text)))
+}
+
+/// Removes every device of the bootd with that tag, from the top down, and says which are busy. For the operator who
+/// wants the kernel as it was, and for tests.
+///
+/// # Errors
+/// When the kernel says anything but that a device is busy.
+pub fn remove_all(tag: &str) -> io::Result<Vec<String>> {
+    let dm = Dm::open(tag)?;
+    let mut busy = Vec::new();
+    for found in dm.ours()? {
+        if dm.remove(&found.role)? == Removal::Busy {
+            busy.push(names::dm_name(tag, &found.role).map_err(io::Error::other)?);
+        }
+    }
+    Ok(busy)
+}
+
+impl Shared {
+    fn place(&self, client: &str) -> Arc<Place> {
+        let mut clients = self.clients.lock();
+        if let Some(place) = clients.get(client) {
+            return Arc::clone(place);
+        }
+        Arc::clone(clients.entry(client.to_owned()).or_default())
+    }
+
+    fn leave(&self, client: &str, place: &Arc<Place>) {
+        let mut clients = self.clients.lock();
+        // Ours and the table's: nobody else waits for it, and nobody can come as long as the table is locked.
+        if place.disk.lock().is_none() && Arc::strong_count(place) == 2 {
+            clients.remove(client);
+        }
+    }
+
+    fn attachments(&self) -> Vec<Arc<Attachment>> {
+        let clients = self.clients.lock();
+        let mut all: Vec<_> = clients.values().filter_map(|place| place.disk.lock().clone()).collect();
+        drop(clients);
+        all.sort_by(|a, b| a.disk.request.client.cmp(&b.disk.request.client));
+        all
+    }
+
+    fn attach_at(&self, place: &Place, request: DiskRequest) -> Result<Attached, EngineError> {
+        let _work = place.work.lock();
+        if let Some(current) = place.disk.lock().as_ref() {
+            let epoch = current.disk.request.epoch;
+            if epoch == request.epoch {
+                return Ok(Attached::Already(current.disk.clone()));
+            }
+            if epoch > request.epoch {
+                let DiskRequest { client, epoch: asked, .. } = request;
+                return Err(EngineError::Superseded { client, epoch: asked, current: epoch });
+            }
+        }
+        let attachment = Arc::new(self.make(&request)?);
+        let disk = attachment.disk.clone();
+        let earlier = place.disk.lock().replace(attachment);
+        if let Some(earlier) = earlier {
+            // What is left of it if its record can't be removed is removed by the next reap.
+            let _ = self.end(&earlier);
+        }
+        Ok(Attached::Made(disk))
+    }
+
+    fn make(&self, request: &DiskRequest) -> Result<Attachment, EngineError> {
+        let files = Files::of(&self.directory, &request.client, request.epoch)?;
+        let overlay_error = |source| EngineError::Overlay {
+            client: request.client.clone(),
+            path: files.overlay().with_extension(""),
+            source,
+        };
+        files.remove().map_err(overlay_error)?;
+        let owner = Owner { client: request.client.clone(), epoch: request.epoch };
+        if self.doomed.lock().iter().any(|(doomed, _)| *doomed == owner) {
+            // The devices' names are to be had only when the last disk of this boot is gone.
+            self.bury();
+        }
+        let _turn = self.turn.lock();
+        let image = self.images.get(&self.dm, request)?;
+        let (dm, space) = (&self.dm, &self.space);
+        let overlay = Overlay::make(dm, space, owner, image, self.kind, request.overlay_limit);
+        let overlay = overlay.map_err(overlay_error)?;
+        let made = files
+            .write(request, overlay.image.id, &self.machine_boot)
+            .and_then(|()| self.disk(request.clone(), &overlay));
+        fault::here("recorded");
+        match made {
+            Ok((disk, volume)) => Ok(Attachment { disk, overlay, volume, files }),
+            Err(e) => {
+                let _ = files.remove();
+                self.doomed.lock().push((overlay.owner.clone(), overlay.extents()));
+                Err(overlay_error(e))
+            }
+        }
+    }
+
+    /// Ends a disk for all who hold it. Its devices are removed by the watch, so that the next disk need not wait.
+    fn end(&self, attachment: &Attachment) -> io::Result<()> {
+        let removed = attachment.files.remove();
+        fault::here("record-removed");
+        attachment.overlay.stop_waiting(&self.dm);
+        if let Some(volume) = &attachment.volume {
+            volume.retire();
+        }
+        self.doomed.lock().push((attachment.overlay.owner.clone(), attachment.overlay.extents()));
+        removed
+    }
+
+    /// Removes what is over. `false`: something is busy and must be tried again.
+    fn bury(&self) -> bool {
+        let doomed = std::mem::take(&mut *self.doomed.lock());
+        let mut left = Vec::new();
+        for (owner, extents) in doomed {
+            // Sessions first: as long as there are any, the devices are busy.
+            let ended = match &self.lio {
+                Some(lio) => self.name_of(&owner).and_then(|name| lio.unexport(&name)),
+                None => Ok(()),
+            };
+            let _turn = self.turn.lock();
+            match ended.and_then(|()| overlay::remove(&self.dm, &owner, false)) {
+                Ok(Removal::Gone) => self.space.give(&extents),
+                _ => left.push((owner, extents)),
+            }
+        }
+        let done = left.is_empty();
+        self.doomed.lock().extend(left);
+        let _turn = self.turn.lock();
+        self.images.close_idle(&self.dm);
+        // What stays by an error here is found again the next time.
+        let _ = self.remove_stray_images();
+        done
+    }
+
+    /// Removes the devices of images that an earlier process had and no disk stands on any more.
+    fn remove_stray_images(&self) -> io::Result<()> {
+        for found in self.dm.ours()? {
+            let stray = matches!(found.role, DmRole::Image { .. }) && !self.images.has(&found.role);
+            if stray && found.open == 0 {
+                self.dm.remove(&found.role)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk that a record speaks of, if the kernel has it as it was.
+    fn adopt(&self, files: &Files, record: Record) -> io::Result<Option<Attachment>> {
+        let Record { image: id, request, .. } = record;
+        let _turn = self.turn.lock();
+        let Some(image) = self.images.adopt(&self.dm, &request.image, id)? else { return Ok(None) };
+        let owner = Owner { client: request.client.clone(), epoch: request.epoch };
+        let adopted = Overlay::adopt(&self.dm, &self.space, owner, image, request.overlay_limit)?;
+        let Some(overlay) = adopted else { return Ok(None) };
+        let (disk, volume) = self.disk(request, &overlay)?;
+        let mut free = self.space.extents.lock();
+        for extent in overlay.extents() {
+            // Nobody else's: a kernel that gave two devices the same sectors was told so by no bootd.
+            free.claim(extent);
+        }
+        drop(free);
+        Ok(Some(Attachment { disk, overlay, volume, files: files.clone() }))
+    }
+
+    /// The disk of an overlay, and its volume.
+    fn disk(&self, request: DiskRequest, overlay: &Overlay) -> io::Result<(Disk, Option<Arc<DeviceVolume>>)> {
+        let geometry = Geometry::new(BlockCount::new(overlay.image.sectors)).map_err(io::Error::other)?;
+        if self.lio.is_some() {
+            return Ok((Disk { request, geometry, volume: None }, None));
+        }
+        let volume = Arc::new(DeviceVolume::open(&sysfs::node(overlay.disk), geometry)?);
+        let checked = Checked::new(Arc::clone(&volume) as Arc<dyn block::Volume>);
+        Ok((Disk { request, geometry, volume: Some(Arc::new(checked)) }, Some(volume)))
+    }
+
+    /// What LIO calls a client's disk: as device-mapper does.
+    fn name_of(&self, owner: &Owner) -> io::Result<String> {
+        names::dm_name(self.dm.tag(), &owner.role(DmPart::Disk)).map_err(io::Error::other)
+    }
+
+    /// Ends all targets but those of the disks that are attached.
+    fn reconcile_targets(&self, lio: &Lio) -> io::Result<()> {
+        let owners: Vec<_> = self.attachments().iter().map(|a| a.overlay.owner.clone()).collect();
+        let attached = owners.iter().map(|owner| self.name_of(owner)).collect::<io::Result<Vec<_>>>()?;
+        let whole = lio.exported().into_iter().map(|(disk, _)| disk);
+        lio.keep_only(&whole.filter(|disk| attached.contains(disk)).collect::<Vec<_>>())
+    }
+
+    /// Takes up or removes all that an earlier process left.
+    fn reconcile(&self) -> io::Result<()> {
+        let mut void: HashMap<String, Files> = HashMap::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let files = name.to_str().and_then(|name| Files::with_file(&self.directory, name));
+            void.extend(files.map(|files| (files.name().to_owned(), files)));
+        }
+        let mut latest: HashMap<String, (Files, Record)> = HashMap::new();
+        for files in void.values() {
+            let Some(record) = files.read(&self.machine_boot)? else { continue };
+            let client = record.request.client.clone();
+            if latest.get(&client).is_none_or(|(_, it)| it.request.epoch < record.request.epoch) {
+                latest.insert(client, (files.clone(), record));
+            }
+        }
+        for (files, record) in latest.into_values() {
+            let client = record.request.client.clone();
+            let place = self.place(&client);
+            let work = place.work.lock();
+            let has_one = place.disk.lock().is_some();
+            if has_one {
+                void.remove(files.name());
+            } else if let Some(attachment) = self.adopt(&files, record)? {
+                void.remove(files.name());
+                *place.disk.lock() = Some(Arc::new(attachment));
+            }
+            drop(work);
+            self.leave(&client, &place);
+        }
+        for files in void.into_values() {
+            files.remove()?;
+        }
+        if let Some(lio) = &self.lio {
+            self.reconcile_targets(lio)?;
+        }
+        self.doom_strays()
+    }
+
+    /// Dooms the devices that belong to no disk, and takes what they have of the space until they are gone.
+    fn doom_strays(&self) -> io::Result<()> {
+        let kept: Vec<_> = self.attachments().iter().map(|a| a.overlay.owner.clone()).collect();
+        let mut strays: HashMap<Owner, Vec<Extent>> = HashMap::new();
+        let _turn = self.turn.lock();
+        for found in self.dm.ours()? {
+            match &found.role {
+                DmRole::Disk { client, epoch, .. } => {
+                    let owner = Owner { client: client.clone(), epoch: *epoch };
+                    if kept.contains(&owner) || self.doomed.lock().iter().any(|(one, _)| *one == owner) {
+                        continue;
+                    }
+                    let extents = self.space.extents_of(&self.dm.table(&found.role)?).unwrap_or_default();
+                    strays.entry(owner).or_default().extend(extents);
+                }
+                DmRole::Image { .. } | DmRole::Space => {}
+            }
+        }
+        for (owner, extents) in strays {
+            let mut free = self.space.extents.lock();
+            let claimed: Vec<_> = extents.into_iter().filter(|extent| free.claim(*extent)).collect();
+            drop(free);
+            self.doomed.lock().push((owner, claimed));
+        }
+        self.remove_stray_images()
+    }
+}
+
+impl Engine for Kernel {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn attach(&self, request: DiskRequest) -> Result<Attached, EngineError> {
+        let client = request.client.clone();
+        let place = self.shared.place(&client);
+        let attached = self.shared.attach_at(&place, request);
+        self.shared.leave(&client, &place);
+        self.watch.wake();
+        attached
+    }
+
+    fn export(&self, disk: &Disk, export: &Export) -> Result<Exporter, EngineError> {
+        let Some(lio) = &self.shared.lio else { return Ok(Exporter::Caller) };
+        let DiskRequest { client, epoch, .. } = &disk.request;
+        let failed = kernel_error("export the client's disk");
+        let place = self.shared.place(client);
+        let attachment = place.disk.lock().clone().filter(|a| a.disk.request.epoch == *epoch);
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the client has booted again since");
+        let attachment = attachment.ok_or_else(gone).map_err(&failed)?;
+        let name = self.shared.name_of(&attachment.overlay.owner).map_err(&failed)?;
+        if !lio.exported().contains(&(name.clone(), export.target.clone())) {
+            lio.unexport(&name).map_err(&failed)?;
+            lio.export(&name, &sysfs::node(attachment.overlay.disk), export).map_err(&failed)?;
+        }
+        drop(attachment);
+        self.shared.leave(client, &place);
+        Ok(Exporter::Engine)
+    }
+
+    fn detach(&self, client: &str, epoch: u64) -> Result<Detached, EngineError> {
+        let place = self.shared.place(client);
+        let work = place.work.lock();
+        let mut disk = place.disk.lock();
+        let taken =
+            if disk.as_ref().is_some_and(|a| a.disk.request.epoch == epoch) { disk.take() } else { None };
+        drop(disk);
+        let detached = match &taken {
+            None => Ok(Detached::Absent),
+            Some(attachment) => self.shared.end(attachment).map(|()| Detached::Removed).map_err(|source| {
+                let path = attachment.files.overlay().with_extension("json");
+                EngineError::Overlay { client: client.to_owned(), path, source }
+            }),
+        };
+        drop(work);
+        self.shared.leave(client, &place);
+        self.watch.wake();
+        detached
+    }
+
+    fn list(&self) -> Vec<Disk> {
+        self.shared.attachments().iter().map(|attachment| attachment.disk.clone()).collect()
+    }
+
+    fn status(&self) -> Vec<DiskStatus> {
+        let status = |a: &Arc<Attachment>| {
+            let overlay_used = a.overlay.used(&self.shared.dm).ok()?;
+            Some(DiskStatus { request: a.disk.request.clone(), overlay_used })
+        };
+        self.shared.attachments().iter().filter_map(status).collect()
+    }
+
+    /// Nothing: the cache is the kernel's page cache, which does not count by files.
+    fn cache(&self) -> Vec<CacheStatus> {
+        Vec::new()
+    }
+
+    fn reap(&self) -> Result<Vec<Disk>, EngineError> {
+        self.shared.reconcile().map_err(kernel_error("put right what an earlier process left"))?;
+        self.shared.bury();
+        self.watch.wake();
+        Ok(self.list())
+    }
+}

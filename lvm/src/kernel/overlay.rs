@@ -1,0 +1,356 @@
+//! One client's overlay over an image, in one boot.
+//!
+//! ```text
+//!        disk    what the client reads and writes
+//!         |  \
+//!        pool  image     thin: a pool of its own, with the image as the origin outside of it
+//!        /  \
+//!     data  meta         extents of the space
+//! ```
+//!
+//! A pool for each client, not one for all: a client that fills its overlay then has nobody else's writes fail, and its
+//! limit is the kernel's to keep. The data grows while there is space and the limit is not reached; a write that comes
+//! before the growth waits for it. At the limit, or without space, writes to new blocks fail at once and everything
+//! else goes on. A transient snapshot (no pool, no `meta`) takes half the devices, but when it is full it is dead.
+
+use std::io;
+use std::sync::Arc;
+
+use block::{Bytes, SECTOR_SIZE};
+use devicemapper::Device;
+use parking_lot::Mutex;
+
+use super::dm::{Dm, Line, Removal};
+use super::extents::{Extent, GRAIN};
+use super::image::ImageDevice;
+use super::space::Space;
+use super::{OverlayKind, fault, sysfs};
+use crate::names::{DmPart, DmRole};
+
+/// Sectors that an overlay begins with, if its limit is not lower: 64 MiB.
+const FIRST: u64 = 64 << 11;
+
+/// An overlay that is that full, in percent, grows to its double.
+const GROWS_AT: u64 = 70;
+
+/// Sectors for what says where the blocks are: 2 MiB, and 64 bytes for each block.
+fn meta_sectors(limit: u64) -> u64 {
+    (4096 + (limit / GRAIN).div_ceil(8)).next_multiple_of(GRAIN)
+}
+
+/// Sectors of a chunk of a transient snapshot, which is the block of usual file systems.
+const CHUNK: u64 = 8;
+
+/// Whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Owner {
+    pub(super) client: String,
+    pub(super) epoch: u64,
+}
+
+impl Owner {
+    pub(super) fn role(&self, part: DmPart) -> DmRole {
+        DmRole::Disk { client: self.client.clone(), epoch: self.epoch, part }
+    }
+}
+
+/// An overlay, with the disk that it makes.
+pub(super) struct Overlay {
+    pub(super) owner: Owner,
+    pub(super) disk: Device,
+    pub(super) image: Arc<ImageDevice>,
+    kind: OverlayKind,
+    /// The most sectors of data.
+    limit: u64,
+    grown: Mutex<Grown>,
+}
+
+struct Grown {
+    data: Vec<Extent>,
+    meta: Vec<Extent>,
+    /// Whether writes to new blocks fail at once when there are none left, or wait for more.
+    refuses: bool,
+}
+
+fn total(extents: &[Extent]) -> u64 {
+    extents.iter().map(|extent| extent.sectors).sum()
+}
+
+fn limit_sectors(limit: Bytes) -> u64 {
+    (limit.0 / u64::from(SECTOR_SIZE) / GRAIN).max(1) * GRAIN
+}
+
+fn pool_table(meta: Device, data: Device, sectors: u64, refuses: bool) -> Vec<Line> {
+    let features = if refuses { "2 skip_block_zeroing error_if_no_space" } else { "1 skip_block_zeroing" };
+    Line::only(sectors, "thin-pool", format!("{meta} {data} {GRAIN} 0 {features}"))
+}
+
+impl Overlay {
+    /// Makes one. When it fails nothing of it is left.
+    pub(super) fn make(
+        dm: &Dm,
+        space: &Space,
+        owner: Owner,
+        image: Arc<ImageDevice>,
+        kind: OverlayKind,
+        limit: Bytes,
+    ) -> io::Result<Self> {
+        let limit = limit_sectors(limit);
+        let data = space.take(limit.min(FIRST))?;
+        let meta = match kind {
+            OverlayKind::Thin => space.take(meta_sectors(limit)),
+            OverlayKind::Transient => Ok(Vec::new()),
+        };
+        let meta = match meta {
+            Ok(meta) => meta,
+            Err(e) => {
+                space.give(&data);
+                return Err(e);
+            }
+        };
+        let refuses = total(&data) >= limit;
+        let grown = Grown { data, meta, refuses };
+        match build(dm, space, &owner, &image, kind, &grown) {
+            Ok(disk) => Ok(Self { owner, disk, image, kind, limit, grown: Mutex::new(grown) }),
+            Err(e) => {
+                let extents = [grown.data, grown.meta].concat();
+                if let Ok(Removal::Gone) = remove(dm, &owner, false) {
+                    space.give(&extents);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// The overlay that the kernel holds, if all of it is there.
+    pub(super) fn adopt(
+        dm: &Dm,
+        space: &Space,
+        owner: Owner,
+        image: Arc<ImageDevice>,
+        limit: Bytes,
+    ) -> io::Result<Option<Self>> {
+        let extents = |part| -> io::Result<Option<Vec<Extent>>> {
+            match dm.find(&owner.role(part))? {
+                Some(_) => Ok(space.extents_of(&dm.table(&owner.role(part))?).filter(|all| !all.is_empty())),
+                None => Ok(None),
+            }
+        };
+        let Some(disk) = dm.find(&owner.role(DmPart::Disk))? else { return Ok(None) };
+        let table = dm.table(&owner.role(DmPart::Disk))?;
+        let [line] = table.as_slice() else { return Ok(None) };
+        let stands_on = |device: Device| line.parameters.split(' ').any(|word| word == device.to_string());
+        if line.sectors != image.sectors || !stands_on(image.device) {
+            return Ok(None);
+        }
+        let Some(data) = extents(DmPart::Data)? else { return Ok(None) };
+        let (kind, meta, refuses) = match line.target.as_str() {
+            "thin" => {
+                let Some(meta) = extents(DmPart::Meta)? else { return Ok(None) };
+                let pool = dm.table(&owner.role(DmPart::Pool))?;
+                let refuses = pool.first().is_some_and(|line| line.parameters.contains("error_if_no_space"));
+                (OverlayKind::Thin, meta, refuses)
+            }
+            "snapshot" => (OverlayKind::Transient, Vec::new(), false),
+            _ => return Ok(None),
+        };
+        let limit = limit_sectors(limit).max(total(&data));
+        let grown = Mutex::new(Grown { data, meta, refuses });
+        Ok(Some(Self { owner, disk: disk.device, image, kind, limit, grown }))
+    }
+
+    /// All that it has of the space.
+    pub(super) fn extents(&self) -> Vec<Extent> {
+        let grown = self.grown.lock();
+        [grown.data.as_slice(), grown.meta.as_slice()].concat()
+    }
+
+    /// How much of it is used, in bytes.
+    pub(super) fn used(&self, dm: &Dm) -> io::Result<Bytes> {
+        Ok(Bytes(self.fill(dm)?.used * u64::from(SECTOR_SIZE)))
+    }
+
+    fn fill(&self, dm: &Dm) -> io::Result<Fill> {
+        let part = if self.kind == OverlayKind::Thin { DmPart::Pool } else { DmPart::Disk };
+        let status = dm.status(&self.owner.role(part))?;
+        let text = status.first().map_or("", |line| line.parameters.as_str());
+        let fill = match self.kind {
+            OverlayKind::Thin => Fill::of_pool(text),
+            OverlayKind::Transient => Fill::of_snapshot(text),
+        };
+        fill.ok_or_else(|| {
+            let state = text.escape_default();
+            io::Error::other(format!("the overlay is broken (\"{state}\"); its client must boot again"))
+        })
+    }
+
+    /// Lets it grow if it is time, and lets its writes fail instead of wait when it can't.
+    pub(super) fn tend(&self, dm: &Dm, space: &Space) -> io::Result<()> {
+        let mut grown = self.grown.lock();
+        let size = total(&grown.data);
+        if size >= self.limit {
+            return Ok(());
+        }
+        let fill = self.fill(dm)?;
+        if fill.used * 100 < size * GROWS_AT {
+            return Ok(());
+        }
+        let more = size.min(self.limit - size);
+        // As much as there is, when there is less than it should be.
+        let left = space.extents.lock().left() / GRAIN * GRAIN;
+        let taken = if left == 0 { None } else { space.take(more.min(left)).ok() };
+        let refuses = taken.is_none() || size + more.min(left) >= self.limit;
+        if taken.is_none() && refuses == grown.refuses {
+            return Ok(());
+        }
+        if let Some(taken) = taken {
+            let longer = [grown.data.as_slice(), taken.as_slice()].concat();
+            if let Err(e) = dm.change(&self.owner.role(DmPart::Data), &space.table(&longer), false) {
+                space.give(&taken);
+                return Err(e);
+            }
+            fault::here("grown-data");
+            grown.data = longer;
+        }
+        if self.kind == OverlayKind::Thin {
+            let of = |part| -> io::Result<Device> {
+                let found = dm.find(&self.owner.role(part))?;
+                found.map(|found| found.device).ok_or_else(|| io::ErrorKind::NotFound.into())
+            };
+            let table = pool_table(of(DmPart::Meta)?, of(DmPart::Data)?, total(&grown.data), refuses);
+            dm.change(&self.owner.role(DmPart::Pool), &table, false)?;
+        }
+        grown.refuses = refuses;
+        Ok(())
+    }
+
+    /// Lets nothing wait for space any more: whoever waits would keep the disk busy.
+    pub(super) fn stop_waiting(&self, dm: &Dm) {
+        let mut grown = self.grown.lock();
+        if self.kind != OverlayKind::Thin || grown.refuses {
+            return;
+        }
+        let waits = dm.status(&self.owner.role(DmPart::Pool));
+        if !waits.is_ok_and(|lines| lines.iter().any(|l| l.parameters.contains("out_of_data_space"))) {
+            return;
+        }
+        let of = |part| dm.find(&self.owner.role(part)).ok().flatten().map(|found| found.device);
+        if let (Some(meta), Some(data)) = (of(DmPart::Meta), of(DmPart::Data)) {
+            let table = pool_table(meta, data, total(&grown.data), true);
+            grown.refuses = dm.change(&self.owner.role(DmPart::Pool), &table, false).is_ok();
+        }
+    }
+}
+
+fn build(
+    dm: &Dm,
+    space: &Space,
+    owner: &Owner,
+    image: &ImageDevice,
+    kind: OverlayKind,
+    grown: &Grown,
+) -> io::Result<Device> {
+    let disk = match kind {
+        OverlayKind::Thin => {
+            let meta = dm.create(&owner.role(DmPart::Meta), &space.table(&grown.meta), false)?;
+            fault::here("meta");
+            // A pool takes its metadata for new if it begins with zeros.
+            wipe_start(meta)?;
+            let data = dm.create(&owner.role(DmPart::Data), &space.table(&grown.data), false)?;
+            fault::here("data");
+            let table = pool_table(meta, data, total(&grown.data), grown.refuses);
+            let pool = dm.create(&owner.role(DmPart::Pool), &table, false)?;
+            fault::here("pool");
+            dm.message(&owner.role(DmPart::Pool), "create_thin 0")?;
+            fault::here("thin");
+            let table = Line::only(image.sectors, "thin", format!("{pool} 0 {}", image.device));
+            dm.create(&owner.role(DmPart::Disk), &table, false)?
+        }
+        OverlayKind::Transient => {
+            let data = dm.create(&owner.role(DmPart::Data), &space.table(&grown.data), false)?;
+            let table = Line::only(image.sectors, "snapshot", format!("{} {data} N {CHUNK}", image.device));
+            dm.create(&owner.role(DmPart::Disk), &table, false)?
+        }
+    };
+    fault::here("disk");
+    sysfs::check_sector_size(disk, "the client's disk")?;
+    Ok(disk)
+}
+
+fn wipe_start(device: Device) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let node = sysfs::node(device);
+    let file = std::fs::OpenOptions::new().write(true).open(&node);
+    let file = file.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", node.display())))?;
+    file.write_all_at(&[0; 4096], 0)?;
+    // It must be below the pages of this node before the pool reads it past them.
+    file.sync_data()
+}
+
+/// Removes all parts of it, from the top down. With `later`, those that are busy go when they are closed.
+pub(super) fn remove(dm: &Dm, owner: &Owner, later: bool) -> io::Result<Removal> {
+    let mut removal = Removal::Gone;
+    for part in DmPart::ALL {
+        let role = owner.role(part);
+        let removed = if later { dm.remove_later(&role)? } else { dm.remove(&role)? };
+        fault::here(match part {
+            DmPart::Disk => "removed-disk",
+            DmPart::Pool => "removed-pool",
+            DmPart::Data => "removed-data",
+            DmPart::Meta => "removed-meta",
+        });
+        if removed == Removal::Busy {
+            removal = Removal::Busy;
+            if !later {
+                break;
+            }
+        }
+    }
+    Ok(removal)
+}
+
+/// How full it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Fill {
+    /// Sectors.
+    used: u64,
+}
+
+impl Fill {
+    /// `0 25/640 6/1024 - rw discard_passdown queue_if_no_space - 1024`: behind the transaction, blocks of the metadata
+    /// and blocks of the data.
+    fn of_pool(status: &str) -> Option<Self> {
+        let (used, _) = status.split(' ').nth(2)?.split_once('/')?;
+        Some(Self { used: used.parse::<u64>().ok()? * GRAIN })
+    }
+
+    /// `4096/8192 16`: sectors used, all, and those of them for metadata.
+    fn of_snapshot(status: &str) -> Option<Self> {
+        let (used, _) = status.split(' ').next()?.split_once('/')?;
+        Some(Self { used: used.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read() {
+        let pool = "0 25/640 6/1024 - rw discard_passdown queue_if_no_space - 1024";
+        assert_eq!(Fill::of_pool(pool), Some(Fill { used: 6 * GRAIN }));
+        assert_eq!(Fill::of_pool("Fail"), None);
+        assert_eq!(Fill::of_snapshot("4096/8192 16"), Some(Fill { used: 4096 }));
+        assert_eq!(Fill::of_snapshot("Invalid"), None);
+        assert_eq!(Fill::of_snapshot(""), None);
+    }
+
+    #[test]
+    fn a_limit_is_whole_blocks_and_never_none() {
+        assert_eq!(limit_sectors(Bytes(0)), GRAIN);
+        assert_eq!(limit_sectors(Bytes(6 << 16)), 6 * GRAIN);
+        assert_eq!(limit_sectors(Bytes((6 << 16) + 5)), 6 * GRAIN);
+        // 64 bytes for each of the 32768 blocks of 2 GiB.
+        assert_eq!(meta_sectors(2 << 21), 2 * 4096);
+    }
+}

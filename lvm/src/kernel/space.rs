@@ -1,0 +1,217 @@
+//! Where all overlays lie: one device, made of a file or of a device of its own.
+//!
+//! ```text
+//! sector 0       label, on a device only: "BOOTD-SPACE 1"
+//! sector 2048    extents of the overlays, as the tables of their devices say
+//! ```
+//!
+//! A file's pages are the write cache in RAM: on a file system in memory they are all that there is, on a disk the
+//! kernel writes them back when it likes. The file is never flushed, as nothing in it is worth more than the running
+//! machine: overlays of another start of the machine are void.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use block::{Bytes, SECTOR_SIZE};
+use devicemapper::Device;
+use parking_lot::Mutex;
+use rustix::fs::FallocateFlags;
+
+use super::dm::{Dm, Line};
+use super::extents::{Extent, Extents};
+use super::loops::Loop;
+use super::sysfs;
+use crate::names::DmRole;
+
+/// Where the extents begin, in sectors.
+const BEGIN: u64 = 2048;
+
+/// The first bytes of a device that overlays may be written to.
+pub(super) const LABEL: &[u8] = b"BOOTD-SPACE 1\n";
+
+/// What the overlays' space is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpaceConfig {
+    /// A file, made if it is not there, that grows to `size` as clients write. On a file system in memory (`/dev/shm`)
+    /// overlays are in RAM; on a disk they are as far as there is RAM to spare.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The most that it takes.
+        size: Bytes,
+    },
+    /// A whole block device, such as an SSD or a partition, that was labelled for it.
+    Device {
+        /// Its node.
+        path: PathBuf,
+    },
+}
+
+/// The space, with who has which part of it.
+pub(super) struct Space {
+    device: Device,
+    pub(super) extents: Mutex<Extents>,
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+    move |e| io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+}
+
+impl Space {
+    /// The space as it is, or a fresh one.
+    pub(super) fn open(dm: &Dm, config: &SpaceConfig) -> io::Result<Self> {
+        let device = match dm.find(&DmRole::Space)? {
+            Some(found) => {
+                check_same(dm, config)?;
+                found.device
+            }
+            None => create(dm, config)?,
+        };
+        sysfs::check_sector_size(device, "the overlays' space")?;
+        let sectors = sysfs::sectors(device)?;
+        Ok(Self { device, extents: Mutex::new(Extents::new(BEGIN, sectors)) })
+    }
+
+    /// A table of these extents, one behind the other.
+    pub(super) fn table(&self, extents: &[Extent]) -> Vec<Line> {
+        let mut start = 0;
+        let line = |extent: &Extent| {
+            let parameters = format!("{} {}", self.device, extent.start);
+            let line = Line { start, sectors: extent.sectors, target: "linear".into(), parameters };
+            start += extent.sectors;
+            line
+        };
+        extents.iter().map(line).collect()
+    }
+
+    /// The extents that such a table is of; `None` if it is of anything else.
+    pub(super) fn extents_of(&self, table: &[Line]) -> Option<Vec<Extent>> {
+        let extent = |line: &Line| {
+            let (device, start) = line.parameters.split_once(' ')?;
+            let ours = line.target == "linear" && device == self.device.to_string();
+            Some(Extent { start: ours.then(|| start.parse().ok())??, sectors: line.sectors })
+        };
+        table.iter().map(extent).collect()
+    }
+
+    /// Takes sectors; the error says that there are none.
+    pub(super) fn take(&self, sectors: u64) -> io::Result<Vec<Extent>> {
+        let mut extents = self.extents.lock();
+        let left = extents.left();
+        extents.take(sectors).ok_or_else(|| {
+            let unit = u64::from(SECTOR_SIZE);
+            let text = format!(
+                "the overlays' space has {} bytes left and {} are needed; give it more, or let clients that are off lose \
+                 their disks",
+                left * unit,
+                sectors * unit
+            );
+            io::Error::new(io::ErrorKind::StorageFull, text)
+        })
+    }
+
+    /// Gives sectors back, and their memory.
+    pub(super) fn give(&self, extents: &[Extent]) {
+        if let Ok(file) = OpenOptions::new().write(true).open(sysfs::node(self.device)) {
+            let unit = u64::from(SECTOR_SIZE);
+            // A discard, which a device need not know.
+            let flags =
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE | FallocateFlags::NO_HIDE_STALE;
+            for extent in extents {
+                let _ = rustix::fs::fallocate(&file, flags, extent.start * unit, extent.sectors * unit);
+            }
+        }
+        let mut free = self.extents.lock();
+        extents.iter().for_each(|extent| free.give(*extent));
+    }
+}
+
+fn create(dm: &Dm, config: &SpaceConfig) -> io::Result<Device> {
+    match config {
+        SpaceConfig::File { path, size } => {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let file = options.open(path).map_err(at(path))?;
+            file.set_len(size.0 / u64::from(SECTOR_SIZE) * u64::from(SECTOR_SIZE)).map_err(at(path))?;
+            let looped = Loop::attach(&file).map_err(at(path))?;
+            sysfs::drop_flushes(looped.device())?;
+            put(dm, looped.device())
+        }
+        SpaceConfig::Device { path } => {
+            let device = block_device(path)?;
+            if !is_labelled(path)? {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "{} was not given to bootd to write to: look at it, and if nothing on it is needed, run: bootd \
+                         storage apply",
+                        path.display()
+                    ),
+                ));
+            }
+            sysfs::check_sector_size(device, &path.display().to_string())?;
+            put(dm, device)
+        }
+    }
+}
+
+fn put(dm: &Dm, below: Device) -> io::Result<Device> {
+    let sectors = sysfs::sectors(below)?;
+    dm.create(&DmRole::Space, &Line::only(sectors, "linear", format!("{below} 0")), false)
+}
+
+/// Makes sure that the space that the kernel holds is the one that is asked for.
+fn check_same(dm: &Dm, config: &SpaceConfig) -> io::Result<()> {
+    let table = dm.table(&DmRole::Space)?;
+    let below = table.first().and_then(|line| line.parameters.split_once(' ')?.0.parse::<Device>().ok());
+    let same = match config {
+        SpaceConfig::File { path, .. } => {
+            let file = below.and_then(sysfs::backing_file);
+            let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+            file.is_some_and(|file| id(&file).is_some() && id(&file) == id(path))
+        }
+        SpaceConfig::Device { path } => below == Some(block_device(path)?),
+    };
+    if same {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "the overlays that are in use lie elsewhere than the configuration says: put it back as it was until no client \
+         runs, or remove them all with: bootd storage down",
+    ))
+}
+
+/// Whether a device begins with our label.
+pub(super) fn is_labelled(path: &Path) -> io::Result<bool> {
+    let mut start = [0; LABEL.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).map_err(at(path))?;
+    Ok(start == *LABEL)
+}
+
+/// Labels a device for overlays. What it held is lost.
+///
+/// # Errors
+/// When it can't be written to.
+pub fn label(path: &Path) -> io::Result<()> {
+    block_device(path)?;
+    let mut file = OpenOptions::new().write(true).open(path).map_err(at(path))?;
+    let mut first = vec![0; 4096];
+    first.get_mut(..LABEL.len()).into_iter().for_each(|place| place.copy_from_slice(LABEL));
+    file.write_all(&first).and_then(|()| file.sync_all()).map_err(at(path))
+}
+
+/// The number of the block device at `path`.
+pub(super) fn block_device(path: &Path) -> io::Result<Device> {
+    let meta = fs::metadata(path).map_err(at(path))?;
+    if !meta.file_type().is_block_device() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} is no block device", path.display()),
+        ));
+    }
+    let number = meta.rdev();
+    Ok(Device { major: rustix::fs::major(number), minor: rustix::fs::minor(number) })
+}

@@ -1,0 +1,337 @@
+//! What only the kernel engine does, on a machine that has device-mapper: what it leaves there, and how it finds it again.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use block::{Bytes, ErrorKind};
+use lvm::kernel::{self, Kernel, KernelConfig, LIO_ROOT, LioConfig, OverlayKind, SpaceConfig};
+use lvm::{Attached, Disk, DiskRequest, Engine, EngineError, Export, Exporter, names};
+
+use crate::lab::{Lab, SIZE, image, kind, read, volume, whole, write};
+
+/// Told by its environment where to work, and where it is to be killed.
+const CHILD: &str = "BOOTD_TEST_KERNEL";
+const FAULT: &str = "BOOTD_KERNEL_FAULT";
+
+/// Every step of a disk's life in the kernel.
+const STEPS: &[&str] = &[
+    "image-loop",
+    "image",
+    "meta",
+    "data",
+    "pool",
+    "thin",
+    "disk",
+    "recorded",
+    "lio-disk",
+    "lio-group",
+    "lio-lun",
+    "lio-acl",
+    "lio-portal",
+    "lio-enabled",
+    "record-removed",
+    "lio-disabled",
+    "lio-acl-removed",
+    "lio-lun-removed",
+    "lio-target-removed",
+    "removed-disk",
+    "removed-pool",
+    "removed-data",
+    "removed-meta",
+];
+
+/// Each lab has devices of its own.
+fn tag(root: &Path) -> String {
+    let name = root.file_name().unwrap().to_string_lossy().to_lowercase();
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("t{}", &plain[..plain.len().min(12)])
+}
+
+fn config(root: &Path) -> KernelConfig {
+    let space = SpaceConfig::File { path: root.join("space"), size: Bytes(1 << 30) };
+    let directory = root.join("overlays");
+    KernelConfig { directory, space, overlays: OverlayKind::Thin, tag: tag(root), lio: None }
+}
+
+/// Each lab's targets have names of their own, and share a portal.
+fn lio(root: &Path) -> LioConfig {
+    LioConfig {
+        root: LIO_ROOT.into(),
+        portals: vec![([127, 0, 0, 1], 3260).into()],
+        prefix: format!("iqn.2026-01.internal.lab.{}:", tag(root)),
+    }
+}
+
+pub(crate) fn open(root: &Path) -> Result<Kernel, EngineError> {
+    Kernel::open(config(root))
+}
+
+/// Leaves nothing in the kernel. Labs of other engines have nothing there.
+pub(crate) fn clean_up(root: &Path) {
+    if std::env::var_os(CHILD).is_some() || !Path::new("/dev/mapper/control").exists() {
+        return;
+    }
+    let targets = kernel::remove_all_targets(&lio(root), &tag(root));
+    let busy = kernel::remove_all(&tag(root));
+    if !std::thread::panicking() {
+        targets.unwrap();
+        assert_eq!(busy.unwrap(), Vec::<String>::new(), "these devices are still busy");
+    }
+}
+
+fn export(root: &Path, disk: &Disk) -> Export {
+    let DiskRequest { client, epoch, image, .. } = &disk.request;
+    Export {
+        target: format!("{}{image}:{client}:{epoch:x}", lio(root).prefix),
+        initiator: format!("iqn.2026-01.internal.lab.{client}:system-disk"),
+        user: client.clone(),
+        secret: "hunter2hunter2hu".into(),
+        vendor: "BOOTD".into(),
+        product: "Virtual Disk".into(),
+        revision: "1".into(),
+        serial: names::disk_identity(image, client).serial,
+    }
+}
+
+fn devices(root: &Path) -> Vec<String> {
+    let all = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path().join("dm/name"));
+    let names = all.filter_map(|path| fs::read_to_string(path).ok()).map(|name| name.trim().to_owned());
+    let mut ours: Vec<_> = names.filter(|name| name.starts_with(&format!("{}-", tag(root)))).collect();
+    ours.sort();
+    ours
+}
+
+fn targets(root: &Path) -> Vec<PathBuf> {
+    let Ok(all) = fs::read_dir(Path::new(LIO_ROOT).join("iscsi")) else { return Vec::new() };
+    let of_clients = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with(&lio(root).prefix) && !name.ends_with(":portal")
+    };
+    all.map(|entry| entry.unwrap().path()).filter(of_clients).collect()
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(120);
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Not a test of its own: what the killed process does. A disk, exported; the next boot's; and the end of it.
+#[test]
+fn child() {
+    let Some(root) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let engine = Kernel::open(KernelConfig { lio: Some(lio(&root)), ..config(&root) }).unwrap();
+    engine.reap().unwrap();
+    for epoch in [1, 2] {
+        let (Attached::Made(disk) | Attached::Already(disk)) = engine.attach(request(&root, epoch)).unwrap();
+        assert_eq!(engine.export(&disk, &export(&root, &disk)).unwrap(), Exporter::Engine);
+    }
+    engine.detach("pc1", 2).unwrap();
+    engine.reap().unwrap();
+}
+
+fn request(root: &Path, epoch: u64) -> DiskRequest {
+    DiskRequest {
+        client: "pc1".into(),
+        epoch,
+        image: "debian".into(),
+        version: "one".into(),
+        path: root.join("debian@one.img"),
+        overlay_limit: Bytes(1 << 20),
+        note: String::new(),
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_step_leaves_nothing_behind() {
+    let lab = Lab::sim();
+    let root = lab.root.path();
+    for step in STEPS {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "only_kernel::child", "--nocapture", "--test-threads=1"])
+            .env(CHILD, root)
+            .env(FAULT, step)
+            .status()
+            .unwrap();
+        assert_eq!(status.signal(), Some(9), "{step}: it was not killed there");
+        let engine = Kernel::open(KernelConfig { lio: Some(lio(root)), ..config(root) }).unwrap();
+        let adopted = engine.reap().unwrap();
+        let parts = 4 * adopted.len() + adopted.len().min(1) + 1;
+        until("strays are gone", || devices(root).len() == parts);
+        assert!(targets(root).len() <= adopted.len(), "{step}: {:?}", targets(root));
+        for disk in adopted {
+            engine.export(&disk, &export(root, &disk)).unwrap();
+            assert_eq!(targets(root).len(), 1, "{step}");
+            engine.detach("pc1", disk.request.epoch).unwrap();
+        }
+        until("its disk is gone", || devices(root) == [format!("{}-space", tag(root))]);
+        assert!(targets(root).is_empty(), "{step}: {:?}", targets(root));
+        eprintln!("killed at {step}: nothing is left");
+    }
+}
+
+#[test]
+fn the_next_process_finds_disks_as_they_were() {
+    let mut lab = Lab::kernel();
+    {
+        let disk = lab.made("pc1", 9);
+        write(&disk, 3, vec![1; 512]).unwrap();
+        lab.made("pc2", 1);
+    }
+    // Its file is gone, and the kernel still has it.
+    fs::remove_file(lab.image_path("one")).unwrap();
+    lab.restart();
+    let adopted = lab.engine().reap().unwrap();
+    assert_eq!(adopted.len(), 2);
+    assert_eq!(adopted[0].request, lab.request("pc1", 9));
+    let mut expected = image(1);
+    expected[3 * 512..4 * 512].fill(1);
+    assert!(whole(&adopted[0]) == expected);
+    // What it has of the space is its own still.
+    fs::write(lab.image_path("one"), image(1)).unwrap();
+    write(&lab.made("pc3", 1), 0, vec![7; 1 << 20]).unwrap();
+    assert!(whole(&adopted[0]) == expected && whole(&adopted[1]) == image(1));
+}
+
+#[test]
+fn an_overlay_grows_up_to_its_limit() {
+    let lab = Lab::kernel();
+    let path = lab.image_path("large");
+    fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let limit = 100 << 20;
+    let request =
+        DiskRequest { version: "large".into(), path, overlay_limit: Bytes(limit), ..lab.request("pc1", 1) };
+    let Attached::Made(disk) = lab.engine().attach(request).unwrap() else { panic!("not made") };
+    // It begins with 64 MiB. What comes faster than it grows waits.
+    let sectors = (1 << 20) / 512;
+    for mib in 0..100 {
+        write(&disk, mib * sectors, vec![mib as u8 + 1; 1 << 20]).unwrap();
+    }
+    assert_eq!(lab.engine().status()[0].overlay_used.0, limit);
+    assert_eq!(kind(write(&disk, 100 * sectors, vec![1; 512])), Some(ErrorKind::NoSpace));
+    for mib in [0, 63, 64, 99] {
+        assert_eq!(read(&disk, crate::lab::range(mib * sectors, 8)), vec![mib as u8 + 1; 4096]);
+    }
+}
+
+#[test]
+fn a_full_space_fails_nobody_who_has_blocks() {
+    let lab = Lab::sim();
+    let root = lab.root.path();
+    let space = SpaceConfig::File { path: root.join("space"), size: Bytes(160 << 20) };
+    let engine = Kernel::open(KernelConfig { space, ..config(root) }).unwrap();
+    let path = lab.image_path("large");
+    fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let request = |client: &str| DiskRequest {
+        version: "large".into(),
+        path: path.clone(),
+        overlay_limit: Bytes(1 << 30),
+        ..lab.request(client, 1)
+    };
+    let Attached::Made(first) = engine.attach(request("pc1")).unwrap() else { panic!("not made") };
+    // There is room for one more, but not for two.
+    let refused = engine.attach(request("pc2")).err();
+    let sectors = (1 << 20) / 512;
+    let mut wrote = 0;
+    while write(&first, wrote * sectors, vec![1; 1 << 20]).is_ok() {
+        wrote += 1;
+        assert!(wrote < 160, "there was more space than there is");
+    }
+    assert!(wrote >= 64, "{wrote}");
+    assert_eq!(kind(write(&first, 1000 * sectors, vec![1; 512])), Some(ErrorKind::NoSpace));
+    write(&first, 0, vec![2; 4096]).unwrap();
+    assert_eq!(read(&first, crate::lab::range(0, 8)), vec![2; 4096]);
+    let refused = refused.or_else(|| engine.attach(request("pc3")).err()).expect("a disk without space");
+    assert!(refused.to_string().contains("overlays' space"), "{refused}");
+}
+
+#[test]
+fn a_busy_disk_goes_when_it_is_let_go() {
+    let lab = Lab::kernel();
+    lab.made("pc1", 1);
+    let node = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap()).find(|entry| {
+        let name = fs::read_to_string(entry.path().join("dm/name")).unwrap_or_default();
+        name.trim() == format!("{}-disk-pc1-{:016x}-disk", tag(lab.root.path()), 1)
+    });
+    let held = fs::File::open(Path::new("/dev").join(node.unwrap().file_name())).unwrap();
+    lab.engine().detach("pc1", 1).unwrap();
+    // The next boot does not wait for it.
+    assert!(whole(&lab.made("pc1", 2)) == image(1));
+    assert!(devices(lab.root.path()).iter().any(|name| name.contains("0001-disk")));
+    drop(held);
+    until("the busy disk is gone", || !devices(lab.root.path()).iter().any(|name| name.contains("0001-")));
+}
+
+#[test]
+fn fifty_disks_at_once() {
+    const CLIENTS: u64 = 50;
+    let lab = Lab::sim();
+    let root = lab.root.path();
+    let space = SpaceConfig::File { path: root.join("space"), size: Bytes(1 << 40) };
+    let engine = Kernel::open(KernelConfig { lio: Some(lio(root)), space, ..config(root) }).unwrap();
+    let attach = |client: u64, epoch: u64| {
+        let request = lab.request(&format!("pc{client}"), epoch);
+        let (Attached::Made(disk) | Attached::Already(disk)) = engine.attach(request).unwrap();
+        engine.export(&disk, &export(root, &disk)).unwrap();
+    };
+    let begin = Instant::now();
+    attach(0, 1);
+    let one = begin.elapsed();
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for client in 1..=CLIENTS {
+            scope.spawn(move || attach(client, 1));
+        }
+    });
+    eprintln!(
+        "kernel engine: one disk attached and exported in {one:?}, {CLIENTS} at once in {:?}",
+        begin.elapsed()
+    );
+    assert_eq!(engine.list().len() as u64, CLIENTS + 1);
+    assert_eq!(targets(root).len() as u64, CLIENTS + 1);
+    let sizes = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
+    for device in sizes.filter(|path| {
+        fs::read_to_string(path.join("dm/name")).is_ok_and(|name| name.starts_with(&tag(root)))
+    }) {
+        let sector = fs::read_to_string(device.join("queue/logical_block_size")).unwrap();
+        assert_eq!(sector.trim(), "512", "{}", device.display());
+    }
+    let begin = Instant::now();
+    for client in 0..=CLIENTS {
+        engine.detach(&format!("pc{client}"), 1).unwrap();
+    }
+    until("all are gone", || devices(root).len() == 1 && targets(root).is_empty());
+    eprintln!("kernel engine: {} disks removed in {:?}", CLIENTS + 1, begin.elapsed());
+    assert!(fs::read(lab.image_path("one")).unwrap() == image(1), "the master image changed");
+    assert_eq!(fs::metadata(lab.image_path("one")).unwrap().len(), SIZE as u64);
+}
+
+#[test]
+fn others_devices_are_left_alone() {
+    let lab = Lab::kernel();
+    // Of the same beginning, but another tag.
+    let other = tempfile::tempdir().unwrap();
+    let tag_of_other = format!("{}x", tag(lab.root.path()));
+    let space = SpaceConfig::File { path: other.path().join("space"), size: Bytes(1 << 30) };
+    let theirs = KernelConfig {
+        directory: other.path().join("overlays"),
+        space,
+        tag: tag_of_other.clone(),
+        ..config(other.path())
+    };
+    let theirs = Kernel::open(theirs).unwrap();
+    let (Attached::Made(disk) | Attached::Already(disk)) = theirs.attach(lab.request("pc1", 1)).unwrap();
+    lab.made("pc1", 1);
+    lab.engine().reap().unwrap();
+    assert!(whole(&disk) == image(1));
+    assert!(volume(&disk).flush().is_ok());
+    drop(disk);
+    theirs.detach("pc1", 1).unwrap();
+    drop(theirs);
+    assert_eq!(kernel::remove_all(&tag_of_other).unwrap(), Vec::<String>::new());
+}
