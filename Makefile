@@ -3,12 +3,13 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help deps build demo test test-long test-fast conformance bench lint doc clean
+.PHONY: help deps build demo test test-long test-fast test-kernel conformance bench lint doc clean
 
 help:
 	@echo "make demo         boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
 	@echo "make test         every test, the virtual machines included (root)"
 	@echo "make test-long    the same with ten minutes of fio --verify over iSCSI instead of one (root)"
+	@echo "make test-kernel  the kernel engine in a virtual appserver; on this machine too, where it has device-mapper (root)"
 	@echo "make test-fast    the tests that need neither root nor other programs"
 	@echo "make conformance  libiscsi's whole suite on bootd and on tgt, both rows (root)"
 	@echo "make bench        bootd beside its peers on this machine: minutes (root)"
@@ -37,6 +38,13 @@ test: deps
 
 test-long: export BOOTD_FIO_SECONDS = 600
 test-long: test
+
+# Part of "make test", but for the native run: the engine's own suite, where this machine's kernel can.
+test-kernel: deps
+	CI=true $(CARGO) test --package bootd-tests --test kernel -- --nocapture
+	@if [ -e /dev/mapper/control ] && [ -d /sys/kernel/config/target ]; then \
+	    $(CARGO) test --package bootd-lvm --features faults --test engine; \
+	else echo "this machine has no device-mapper, or no LIO: no native run"; fi
 
 test-fast:
 	$(CARGO) fetch --locked

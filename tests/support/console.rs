@@ -100,6 +100,18 @@ impl Console {
         }
     }
 
+    /// As [`expect`](Self::expect), and returns what was shown before it, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn expect_after(&mut self, text: &str, within: Duration) -> Result<(String, String)> {
+        let from = self.looked;
+        let rest = self.expect(text, within)?;
+        let screen = self.shown.lock();
+        let before = screen.text.get(from..self.looked).unwrap_or_default();
+        Ok((readable(before), rest))
+    }
+
     /// Checks that something good may still follow.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ impl FioSystem {
     /// # Errors
     /// When this machine lacks what it is made from.
     pub fn new(lab: &Lab) -> Result<Self> {
-        let kernel = Kernel::find()?;
+        let kernel = Kernel::find(initramfs::CLIENT)?;
         let files = initramfs::files(&kernel, PROGRAMS)?;
         let texts = [
             ("/init", INIT),

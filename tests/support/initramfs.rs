@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::archive::Archive;
 use crate::{Context, Result, find_program, sh};
 
-/// Modules that the system needs, without those that they need.
-const MODULES: &[&str] = &[
+/// Modules that a client needs, without those that they need.
+pub(crate) const CLIENT: &[&str] = &[
     "virtio_pci",
     "virtio_net",
     "e1000",
@@ -23,6 +23,24 @@ const MODULES: &[&str] = &[
     "nls_utf8",
     "iscsi_tcp",
     "iscsi_ibft",
+];
+
+/// Modules that an appserver needs: the disks of the kernel engine, what exports them, and a network card.
+pub(crate) const APPSERVER: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "virtio_blk",
+    "crc32c_generic",
+    "crc32c_intel",
+    "ext4",
+    "loop",
+    "dm_mod",
+    "dm_thin_pool",
+    "dm_snapshot",
+    "configfs",
+    "target_core_mod",
+    "target_core_iblock",
+    "iscsi_target_mod",
 ];
 
 /// The directories of it.
@@ -44,7 +62,7 @@ const DIRECTORIES: &[&str] = &[
     "/usr",
 ];
 
-/// A kernel that is installed on this machine, with every module that the test disk needs.
+/// A kernel that is installed on this machine, with every module that is asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Kernel {
     /// The kernel itself.
@@ -55,20 +73,20 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// The newest that has all that is needed.
-    pub(crate) fn find() -> Result<Self> {
+    pub(crate) fn find(modules: &[&str]) -> Result<Self> {
         let mut names: Vec<_> = fs::read_dir("/lib/modules")
             .context("no kernel is installed (/lib/modules): install linux-image-amd64")?
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect();
         names.sort_by_key(|name| std::cmp::Reverse(version(name)));
-        let found = names.iter().find_map(|name| Self::of(name));
+        let found = names.iter().find_map(|name| Self::of(name, modules));
         found.context(format!(
-            "none of the kernels {names:?} has all modules of the test disk: install linux-image-amd64"
+            "none of the kernels {names:?} has all of the modules {modules:?}: install linux-image-amd64"
         ))
     }
 
-    fn of(name: &str) -> Option<Self> {
+    fn of(name: &str, needed: &[&str]) -> Option<Self> {
         let image = PathBuf::from(format!("/boot/vmlinuz-{name}"));
         let dir = PathBuf::from(format!("/lib/modules/{name}"));
         let dependencies = fs::read_to_string(dir.join("modules.dep")).ok()?;
@@ -79,7 +97,7 @@ impl Kernel {
             .map(|(path, needs)| (module_name(path), (path, needs)))
             .collect();
         let mut modules = Vec::new();
-        for module in MODULES {
+        for module in needed {
             match by_name.get(*module) {
                 // The line has what must be loaded last in front.
                 Some((path, needs)) => {
@@ -103,9 +121,7 @@ pub(crate) fn files(kernel: &Kernel, programs: &[(&str, &str)]) -> Result<Vec<(S
     let mut libraries = BTreeSet::new();
     for (name, package) in programs {
         let program = find_program(name).context(format!("no {name}: install {package}"))?;
-        // `ldd` prints a library's path before its address in brackets.
-        let needed = sh(&["ldd", &program.to_string_lossy()])?;
-        libraries.extend(needed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+        libraries.extend(libraries_of(&program)?);
         files.push((format!("/sbin/{name}"), program));
     }
     files.extend(libraries.into_iter().map(|path| (path.clone(), PathBuf::from(path))));
@@ -114,6 +130,13 @@ pub(crate) fn files(kernel: &Kernel, programs: &[(&str, &str)]) -> Result<Vec<(S
         files.push((format!("/lib/mods/{}", name.to_string_lossy()), module.clone()));
     }
     Ok(files)
+}
+
+/// The libraries that a program is loaded with.
+pub(crate) fn libraries_of(program: &Path) -> Result<BTreeSet<String>> {
+    // `ldd` prints a library's path before its address in brackets.
+    let needed = sh(&["ldd", &program.to_string_lossy()])?;
+    Ok(needed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect())
 }
 
 /// Packs it all together, with `texts` by their names, of which one is `/init`.

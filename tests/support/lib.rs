@@ -1,6 +1,7 @@
 //! What the whole-system tests and the demonstration share: labs in network namespaces, virtual clients, a bootable
 //! disk, the daemon under test. It knows bootd by its command line and its wire only.
 
+mod appserver;
 mod archive;
 mod console;
 mod crowd;
@@ -25,6 +26,7 @@ mod test_disk;
 mod virtual_client;
 mod wait;
 
+pub use appserver::Appserver;
 pub use console::Console;
 pub use crowd::{Crowd, Member};
 pub use daemon::{Daemon, DaemonOptions, Step, refused_start, refused_start_with};
@@ -38,7 +40,7 @@ pub use leftovers::{mine, sweep};
 pub use manager::Manager;
 pub use namespace::Namespace;
 pub use net_client::{Asks, Lease, NetClient, OfferedDisk};
-pub use places::{bootd_binary, cache_dir, workspace};
+pub use places::{bootd_binary, cache_dir, engine_suite, workspace};
 pub use postgres::Postgres;
 pub use pxe_firmware::{Answer, Found, PxeFirmware};
 pub use run::{Ran, check_machine, find_program, run, sh};

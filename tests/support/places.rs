@@ -32,6 +32,24 @@ pub fn bootd_binary() -> Result<PathBuf> {
     found.clone().map_err(Failure::new)
 }
 
+/// The behavioural suite of the engines with the kernel's among them, built now if its sources are newer.
+///
+/// # Errors
+/// When it can't be built. It takes more than bootd does: libdevmapper-dev and libclang-dev.
+pub fn engine_suite() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace()).args(["test", "--package", "bootd-lvm", "--features", "faults"]);
+    command.args(["--test", "engine", "--no-run", "--message-format", "json"]);
+    let told = run(&mut command)?.success()?;
+    let built = told.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_it = message.pointer("/target/name")?.as_str()? == "engine";
+        Some(PathBuf::from(message.get("executable").filter(|_| is_it)?.as_str()?))
+    });
+    built.last().context("cargo did not say where it built the suite")
+}
+
 /// The root of the workspace.
 #[must_use]
 pub fn workspace() -> &'static Path {

@@ -70,7 +70,7 @@ impl TestDisk {
     /// # Errors
     /// When this machine lacks what it is made from, or making it fails.
     pub fn get() -> Result<Self> {
-        let kernel = Kernel::find()?;
+        let kernel = Kernel::find(initramfs::CLIENT)?;
         let files = initramfs::files(&kernel, PROGRAMS)?;
         let name = recipe_hash(&kernel, &files)?;
         let dir = cache_dir()?;

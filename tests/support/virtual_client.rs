@@ -177,7 +177,7 @@ fn machine(lab: &Lab, name: &str, mac: &str, memory_mib: u32) -> Result<(Command
     Ok((command, format!("virtio-net-pci,netdev=n0,mac={mac}")))
 }
 
-fn switch_on(command: &mut Command) -> Result<(Child, Console)> {
+pub(crate) fn switch_on(command: &mut Command) -> Result<(Child, Console)> {
     let mut child = command.spawn().context("can't start qemu-system-x86_64")?;
     let screen = child.stdout.take().context("QEMU without a screen")?;
     let keyboard = child.stdin.take().context("QEMU without a keyboard")?;
@@ -185,7 +185,7 @@ fn switch_on(command: &mut Command) -> Result<(Child, Console)> {
 }
 
 /// `BOOTD_ACCEL=kvm` for those who have it; emulation runs anywhere.
-fn acceleration() -> Result<[&'static str; 4]> {
+pub(crate) fn acceleration() -> Result<[&'static str; 4]> {
     match std::env::var("BOOTD_ACCEL").as_deref().unwrap_or("tcg") {
         "tcg" => Ok(["-accel", "tcg", "-cpu", "max"]),
         // Not `host`: within another virtual machine, parts of the host's model can't be had.
