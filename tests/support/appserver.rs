@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crate::initramfs::{self, Kernel};
 use crate::virtual_client::{acceleration, switch_on};
-use crate::{Console, Context, Result, VmSlots, ensure, fail};
+use crate::{Console, Context, Result, VmSlots, check_machine, ensure, fail};
 
 const INIT: &str = include_str!("../fixtures/appserver-init");
+/// What scripts do, for comparing.
+const SHELL_DISKS: &str = include_str!("../fixtures/shell-disks");
 const MEMORY_MIB: &str = "1024";
 
 /// An appserver that is switched on. Dropping it pulls the plug.
@@ -23,6 +25,26 @@ pub struct Appserver {
 }
 
 impl Appserver {
+    /// As [`start`](Self::start) for a test; `None` where this machine can't run one, which is said on the terminal.
+    /// Under `CI=true` that is a failure.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn for_test(
+        programs: &[(&str, PathBuf)],
+        tools: &[(&str, &str)],
+        without: Option<&str>,
+    ) -> Result<Option<Self>> {
+        match check_machine() {
+            Ok(()) => Self::start(programs, tools, without).map(Some),
+            Err(failure) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(failure),
+            Err(failure) => {
+                eprintln!("skipped: {failure}");
+                Ok(None)
+            }
+        }
+    }
+
     /// Switches one on that has `programs`, and the module `without` not loaded.
     ///
     /// # Errors
@@ -45,7 +67,8 @@ impl Appserver {
         }
         let dir = tempfile::tempdir()?;
         let initrd = dir.path().join("initrd");
-        fs::write(&initrd, initramfs::pack(&files, &[("/init", INIT)])?).context(initrd.display())?;
+        fs::write(&initrd, initramfs::pack(&files, &[("/init", INIT), ("/sbin/shell-disks", SHELL_DISKS)])?)
+            .context(initrd.display())?;
         let mut command = machine(&kernel, &initrd)?;
         let leave_out = without.map_or_else(String::new, |module| format!(" leave_out={module}"));
         command.arg("-append").arg(format!("console=ttyS0 quiet panic=-1{leave_out}"));

@@ -267,6 +267,55 @@ fn a_busy_disk_goes_when_it_is_let_go() {
     until("the busy disk is gone", || !devices(lab.root.path()).iter().any(|name| name.contains("0001-")));
 }
 
+/// What a tool of libiscsi says, and whether it was served.
+fn ask(root: &Path, initiator: &str, secret: &str, arguments: &[&str]) -> (bool, String) {
+    let target = format!("{}debian:pc1:1", lio(root).prefix);
+    let url = format!("iscsi://pc1%{secret}@127.0.0.1:3260/{target}/0");
+    let mut command = Command::new("iscsi-inq");
+    let out = command.args(["-i", initiator]).args(arguments).arg(url).output().unwrap();
+    let text = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (out.status.success(), text)
+}
+
+#[test]
+fn the_kernels_target_serves_its_client_alone_and_shows_the_same_disk() {
+    let lab = Lab::sim();
+    let root = lab.root.path();
+    let engine = Kernel::open(KernelConfig { lio: Some(lio(root)), ..config(root) }).unwrap();
+    let (Attached::Made(disk) | Attached::Already(disk)) = engine.attach(request(root, 1)).unwrap();
+    assert!(disk.volume.is_none());
+    let how = export(root, &disk);
+    engine.export(&disk, &how).unwrap();
+    let (served, inquiry) = ask(root, &how.initiator, &how.secret, &[]);
+    assert!(
+        served && inquiry.contains("Vendor:BOOTD") && inquiry.contains("Product:Virtual Disk"),
+        "{inquiry}"
+    );
+    let (served, serial) = ask(root, &how.initiator, &how.secret, &["-e", "1", "-c", "0x80"]);
+    assert!(served && serial.contains(&how.serial), "{serial}");
+    let (_, designators) = ask(root, &how.initiator, &how.secret, &["-e", "1", "-c", "0x83"]);
+    let naa = names::disk_identity("debian", "pc1").naa;
+    let naa: String = naa.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(designators.replace([' ', ':'], "").contains(&naa), "no {naa} in {designators}");
+    assert!(!ask(root, &how.initiator, "hunter3hunter3hu", &[]).0, "a wrong secret was let in");
+    assert!(
+        !ask(root, "iqn.2026-01.internal.lab.pc2:system-disk", &how.secret, &[]).0,
+        "a stranger was let in"
+    );
+    let found =
+        Command::new("iscsi-ls").args(["-i", "iqn.x:stranger", "iscsi://127.0.0.1:3260"]).output().unwrap();
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(!found.contains(&how.target), "a stranger discovers it: {found}");
+    // Asking again changes nothing; the next boot has a target of its own.
+    engine.export(&disk, &how).unwrap();
+    let (Attached::Made(next) | Attached::Already(next)) = engine.attach(request(root, 2)).unwrap();
+    engine.export(&next, &export(root, &next)).unwrap();
+    until("the last boot's target is gone", || targets(root).len() == 1);
+    assert!(!ask(root, &how.initiator, &how.secret, &[]).0, "the last boot's disk is served");
+    engine.detach("pc1", 2).unwrap();
+    until("the target is gone", || targets(root).is_empty());
+}
+
 #[test]
 fn fifty_disks_at_once() {
     const CLIENTS: u64 = 50;
