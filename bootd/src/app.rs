@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use lvm::{Embedded, EmbeddedConfig, Engine, EngineError, Sim};
+use lvm::{Engine, EngineError};
 use menus::{MenuError, Menus};
 use netboot::{Boots, Interface, Leases, Mode, Others, Settings, Shapes};
 use parking_lot::Mutex;
@@ -27,9 +27,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::boot;
-use crate::config::{self, Config, EngineKind, ServedInterface, show_size};
+use crate::config::{self, Config, ServedInterface, show_size};
 use crate::control::{Control, ControlSocket};
 use crate::data::{self, DataDirectory, DataError};
+use crate::engine;
 use crate::events::{self, Events, Recent};
 use crate::machine::Machine;
 use crate::privileges;
@@ -95,6 +96,7 @@ pub(crate) enum AppError {
 /// When it can't start, or when a service had to end.
 pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let started = unix_millis();
+    let config = engine::settled(config)?;
     let given = Given::from_systemd()?;
     let directory = DataDirectory::take(&config)?;
     let store = Arc::new(Store::open(&location(&config))?);
@@ -104,7 +106,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let (journal, leases) = leases(&config)?;
     let links = links(&config, &files);
     let sockets = Sockets::bind(&config, &links, journal, given)?;
-    privileges::drop_all().map_err(|e| AppError::Privileges(e.to_string()))?;
+    privileges::drop_all(engine::privileges(&config)).map_err(|e| AppError::Privileges(e.to_string()))?;
 
     match lvm::images::clean_up(&config.images()) {
         Ok(0) => {}
@@ -114,7 +116,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
             config.images().display()
         ),
     }
-    let engine = engine(&config)?;
+    let engine = engine::open(&config)?;
     let adopted = engine.reap()?;
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
@@ -277,11 +279,12 @@ impl Sockets {
         let ports = [config.http_port, config.iscsi_port];
         let wanted = addresses.flat_map(|address| ports.map(|port| SocketAddrV4::new(address, port)));
         given.keep_only(&wanted.collect::<Vec<_>>())?;
+        let own = if config.engine.is_exported_by_kernel() { &[] } else { links };
         Ok(Self {
             dhcp: Dhcp::bind(links, journal)?,
             tftp: config.tftp.then(|| Tftp::bind(links)).transpose()?,
             http: Http::bind(links, config.http_port, &mut given)?,
-            iscsi: Iscsi::bind(links, config.iscsi_port, &mut given)?,
+            iscsi: Iscsi::bind(own, config.iscsi_port, &mut given)?,
             advertiser: config.router_advertisement.then(|| RouterAdvertiser::bind(links)).transpose()?,
             control: ControlSocket::bind(config)?,
         })
@@ -406,17 +409,6 @@ fn leases(config: &Config) -> Result<(Journal, Leases), DataError> {
         tracing::warn!("{}: {} lines made no sense and were left out", path.display(), replayed.unreadable);
     }
     Ok((journal, replayed.leases))
-}
-
-/// Who makes the disks.
-pub(crate) fn engine(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
-    Ok(match config.engine {
-        EngineKind::Embedded => Arc::new(Embedded::open(EmbeddedConfig {
-            overlays: config.overlay_directory.clone(),
-            cache: config.cache_size,
-        })?),
-        EngineKind::Sim => Arc::new(Sim::new()),
-    })
 }
 
 /// What is served where, for people: one line each.

@@ -22,6 +22,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use crate::config::Config;
 use crate::events::Event;
 use crate::scripts::{NO_DISK_TEMPLATE, Script, use_up};
+use crate::serve::iscsi::export_of;
 use crate::state::{Link, State, unix_millis};
 use crate::texts::{RENDER_DEADLINE, context, disk_facts, render};
 
@@ -280,7 +281,11 @@ impl<'a> Asking<'a> {
         let login = Login {
             mac: client.mac,
             epoch,
-            target: names::target_iqn(&config.names, &image.name, &client.name, epoch)?,
+            target: if config.engine.is_exported_by_kernel() {
+                names::shared_target_iqn(&config.names)
+            } else {
+                names::target_iqn(&config.names, &image.name, &client.name, epoch)?
+            },
             initiator: names::initiator_iqn(&config.names, &client.name)?,
             user: names::initiator_iqn(&config.names, &client.name)?,
             secret: random_secret()?,
@@ -288,12 +293,14 @@ impl<'a> Asking<'a> {
         let disk = disk_facts(config, link, &login, *peer, Some(login.secret.clone()));
         let text = self.render(script, Some(&image), Some(disk)).await?;
         let request = disk_request(config, client, &image, &login)?;
-        let (engine, checked) = (Arc::clone(&state.engine), Image::clone(&image));
-        let attached = spawn_blocking(move || -> Result<Attached, ScriptError> {
+        let (engine, checked, by) = (Arc::clone(&state.engine), Image::clone(&image), login.clone());
+        let attached = spawn_blocking(move || -> Result<Disk, ScriptError> {
             check_unchanged(checked)?;
-            Ok(engine.attach(request)?)
+            let (Attached::Made(disk) | Attached::Already(disk)) = engine.attach(request)?;
+            engine.export(&disk, &export_of(&by, &disk))?;
+            Ok(disk)
         });
-        let (Attached::Made(disk) | Attached::Already(disk)) = attached.await??;
+        let disk = attached.await??;
         state.targets.export(&login, &disk);
         Ok((text, Some(image)))
     }
@@ -370,6 +377,11 @@ pub(crate) fn adopt(state: &State, disks: Vec<Disk>) -> usize {
         }
         match serde_json::from_str::<Login>(&disk.request.note) {
             Ok(login) => {
+                if let Err(e) = state.engine.export(&disk, &export_of(&login, &disk)) {
+                    let what = format!("the disk of {client} was kept, but not exported: {e}");
+                    state.events.emit(Event::Trouble { service: "boot", what });
+                    continue;
+                }
                 state.boots.lock().adopt(login.mac, login.epoch, unix_millis());
                 state.targets.export(&login, &disk);
                 adopted += 1;

@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod control;
 mod data;
+mod engine;
 mod events;
 mod logins;
 mod machine;

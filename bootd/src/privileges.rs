@@ -18,19 +18,19 @@ pub(crate) enum PrivilegeError {
     NoNewPrivileges(#[from] nix::Error),
 }
 
-/// Drops all capabilities but [`KEPT`], for good: no program that is started ever gets more. Every socket is open by
-/// now, so nothing that follows needs one. Raises the number of files that may be open to what the system allows
+/// Drops all capabilities but [`KEPT`] and `more`, for good: no program that is started ever gets more. Every socket is open by
+/// now, so nothing that follows needs another. Raises the number of files that may be open to what the system allows
 /// before that.
 ///
 /// Must run while the process has one thread: capabilities belong to threads.
 ///
 /// # Errors
 /// When the system refuses.
-pub(crate) fn drop_all() -> Result<(), PrivilegeError> {
+pub(crate) fn drop_all(more: &[Capability]) -> Result<(), PrivilegeError> {
     raise_file_limit();
     nix::sys::prctl::set_no_new_privs()?;
     let held = caps::read(None, CapSet::Permitted)?;
-    let kept: CapsHashSet = KEPT.into_iter().filter(|one| held.contains(one)).collect();
+    let kept: CapsHashSet = KEPT.iter().chain(more).copied().filter(|one| held.contains(one)).collect();
     caps::clear(None, CapSet::Ambient)?;
     if held.contains(&Capability::CAP_SETPCAP) {
         for other in caps::all().difference(&kept) {

@@ -49,7 +49,7 @@ pub(crate) fn state(directory: &Path) -> (Arc<State>, Arc<Store>, Receiver<Event
     let menus = menus::Menus::new(data::templates(&config.menus()).unwrap()).unwrap();
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
-    let engine = app::engine(&config).unwrap();
+    let engine = crate::engine::open(&config).unwrap();
     let files = app::files(&config);
     let site = store.snapshot().unwrap();
     let leases = Default::default();

@@ -253,10 +253,11 @@ pub fn parse_dm_name(tag: &str, name: &str) -> Option<DmRole> {
     Some(DmRole::Disk { client: is_part(client).then(|| client.to_owned())?, epoch: number(epoch)?, part })
 }
 
-/// The beginning that the names of all this site's targets on this server have.
+/// The name of the target at which the kernel serves all disks of this server. No client's own is called so: that has
+/// more parts.
 #[must_use]
-pub fn target_prefix(site: &SiteNames) -> String {
-    format!("{}.{}:", site.prefix, site.server)
+pub fn shared_target_iqn(site: &SiteNames) -> String {
+    format!("{}.{}:disks", site.prefix, site.server)
 }
 
 fn check_tag(tag: &str) -> Result<(), NameError> {
@@ -335,6 +336,7 @@ mod tests {
     fn names_are_built_as_labnet_built_them() {
         let target = target_iqn(&site(), "cs-lab2", "rook", 0x19a).unwrap();
         assert_eq!(target, "iqn.1989-06.ca.mun.cs.megatron:cs-lab2:rook:19a");
+        assert_eq!(shared_target_iqn(&site()), "iqn.1989-06.ca.mun.cs.megatron:disks");
         assert_eq!(initiator_iqn(&site(), "rook").unwrap(), "iqn.1989-06.ca.mun.cs.rook:system-disk");
     }
 

@@ -87,6 +87,7 @@ pub(crate) fn all(flags: &Flags) -> Vec<Finding> {
     if config.engine == EngineKind::Embedded && !config.overlay_directory.starts_with(&config.data) {
         directory("overlays", &config.overlay_directory, None, &mut findings);
     }
+    findings.extend(engine(&config));
     findings.push(templates(&config));
     site(&config, &mut findings);
     findings
@@ -126,6 +127,35 @@ fn capabilities(running: bool) -> Finding {
         return Finding::warn(what, found, "the running daemon has its own; to start one, be root");
     }
     Finding::fail(what, found, "run bootd as root or by its systemd unit")
+}
+
+/// Whether the kernel has what its engine needs.
+fn engine(config: &Config) -> Vec<Finding> {
+    let EngineKind::Kernel(settings) = &config.engine else { return Vec::new() };
+    let mut findings = Vec::new();
+    let what = "kernel engine";
+    findings.push(match crate::engine::usable(settings) {
+        Ok(()) => Finding::ok(what, "device-mapper, loop devices and what exports them are there"),
+        Err(e) => {
+            let remedy = "load the modules that it names (for good: one a line in /etc/modules-load.d/bootd.conf), or \
+                          write kind = \"embedded\" in [engine]";
+            if settings.fallback {
+                Finding::warn(what, format!("{e}; the embedded engine will take its place"), remedy)
+            } else {
+                Finding::fail(what, e.to_string(), remedy)
+            }
+        }
+    });
+    let held = caps::read(None, CapSet::Permitted).unwrap_or_default();
+    if !held.contains(&Capability::CAP_SYS_ADMIN) {
+        let found = "CAP_SYS_ADMIN missing, without which device-mapper does nothing";
+        findings.push(Finding::warn(
+            what,
+            found,
+            "run bootd as root; its systemd unit must not take that away",
+        ));
+    }
+    findings
 }
 
 fn programs(config: &Config, findings: &mut Vec<Finding>) {

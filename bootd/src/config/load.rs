@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::wire::Wire;
 use super::{
-    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, DatabaseUrl, Dhcp, EngineKind, Flags, ServedInterface,
-    amounts, dhcp,
+    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, DatabaseUrl, Dhcp, Flags, ServedInterface, amounts,
+    dhcp, engine,
 };
 use crate::machine::Machine;
 
@@ -79,7 +79,7 @@ impl Source {
         self.absolute(self.wire.data.as_ref(), || DEFAULT_DATA.into())
     }
 
-    fn absolute(
+    pub(super) fn absolute(
         &self,
         path: Option<&Spanned<PathBuf>>,
         default: impl FnOnce() -> PathBuf,
@@ -100,7 +100,7 @@ impl Source {
         })
     }
 
-    fn size(
+    pub(super) fn size(
         &self,
         value: &Spanned<String>,
         whole: Option<u64>,
@@ -157,7 +157,7 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
             router_advertisement: wire.router_advertisement.unwrap_or(true),
             boot_programs: boot_programs(source)?,
             log: log(source, flags)?,
-            engine: if flags.sim { EngineKind::Sim } else { EngineKind::Embedded },
+            engine: engine::engine(source, flags)?,
             tftp: wire.tftp.enabled.unwrap_or(true),
             http_port,
             iscsi_port,

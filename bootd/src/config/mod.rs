@@ -10,6 +10,7 @@ use lvm::names::SiteNames;
 
 mod amounts;
 mod dhcp;
+mod engine;
 mod error;
 mod link;
 mod load;
@@ -20,6 +21,7 @@ mod wire;
 
 pub(crate) use amounts::{show_size, size};
 pub(crate) use dhcp::{Dhcp, Relayed};
+pub(crate) use engine::{EngineKind, KernelSettings};
 pub(crate) use error::ConfigError;
 pub(crate) use link::ServedInterface;
 pub(crate) use location::DatabaseUrl;
@@ -82,15 +84,6 @@ pub(crate) struct Config {
     pub(crate) overlay_limit: Bytes,
     /// Where the overlays lie.
     pub(crate) overlay_directory: PathBuf,
-}
-
-/// Who makes the disks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EngineKind {
-    /// In this process, from files.
-    Embedded,
-    /// In memory, for trying things out: `--sim`.
-    Sim,
 }
 
 impl Config {

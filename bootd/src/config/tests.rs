@@ -79,6 +79,10 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         ("[dhcp.subnet.\"10.2.9.0/24\"]\ndns = []", "1:14", "of eth2 itself", "[dhcp.interface.eth2]"),
         ("[dhcp.subnet.\"10.9.0.0/24\"]\nmode = \"off\"", "2:8", "no mode of its own", "leave it away"),
         ("[dhcp.subnet.\"10.9.0.0/24\"]\npool = \"10.0.0.8-10.0.0.9\"", "2:8", "10.9.0.0/24", "10.9.0.254"),
+        ("[engine]\nkind = \"dm\"", "2:8", "not known", "kind = \"embedded\" or kind = \"kernel\""),
+        ("[engine]\nfallback = \"sim\"", "2:12", "another engine's place", "fallback = \"embedded\""),
+        ("[engine]\nspace = \"overlays\"", "2:9", "not an absolute path", "\"/\""),
+        ("[engine]\nspace_size = \"1MiB\"", "2:14", "least that is of use", "space_size = \"100GiB\""),
         ("[dhcp]\npool = \"10.0.0.9\"", "2:8", "no range of addresses", "10.0.0.100-10.0.0.200"),
         ("[dhcp]\npool = \"10.0.0.9-10.0.0.8\"", "2:8", "no range of addresses", "first and the last"),
         (
@@ -141,7 +145,7 @@ fn the_examples_in_errors_are_every_key_and_are_right() {
         };
         load(&text).unwrap_or_else(|e| panic!("{key}: {e}"));
     }
-    let sections = ["", "dhcp", "tftp", "http", "iscsi", "cache", "overlay"];
+    let sections = ["", "dhcp", "tftp", "http", "iscsi", "cache", "overlay", "engine"];
     let tables = ["interface", "subnet"];
     for section in sections {
         let message = match section {

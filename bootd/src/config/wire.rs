@@ -28,6 +28,7 @@ pub(super) struct Wire {
     pub(super) iscsi: Port,
     pub(super) cache: Cache,
     pub(super) overlay: Overlay,
+    pub(super) engine: Engine,
 }
 
 /// `[dhcp]`
@@ -85,6 +86,18 @@ pub(super) struct Overlay {
     pub(super) directory: Option<Spanned<PathBuf>>,
 }
 
+/// `[engine]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Engine {
+    pub(super) kind: Option<Spanned<String>>,
+    pub(super) fallback: Option<Spanned<String>>,
+    pub(super) target: Option<Spanned<String>>,
+    pub(super) overlays: Option<Spanned<String>>,
+    pub(super) space: Option<Spanned<PathBuf>>,
+    pub(super) space_size: Option<Spanned<String>>,
+}
+
 /// One name, or a list of them: `"eth1"` or `["eth1", "eth2"]`.
 #[derive(Debug)]
 pub(super) struct Names(pub(super) Vec<String>);
@@ -138,4 +151,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("cache.size", "size = \"4GiB\""),
     ("overlay.limit", "limit = \"20GiB\""),
     ("overlay.directory", "directory = \"/srv/overlays\""),
+    ("engine.kind", "kind = \"embedded\""),
+    ("engine.fallback", "fallback = \"embedded\""),
+    ("engine.target", "target = \"lio\""),
+    ("engine.overlays", "overlays = \"thin\""),
+    ("engine.space", "space = \"/dev/disk/by-id/OVERLAYS\""),
+    ("engine.space_size", "space_size = \"100GiB\""),
 ];

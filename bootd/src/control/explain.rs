@@ -124,11 +124,16 @@ pub(super) fn login_to_come(state: &State, client: &Client, image: &Image) -> Re
     let site = &state.config.names;
     let target = names::target_iqn(site, &image.name, &client.name, 0).map_err(wrong)?;
     let stem = target.rsplit_once(':').map_or(target.as_str(), |(stem, _)| stem);
+    let target = if state.config.engine.is_exported_by_kernel() {
+        names::shared_target_iqn(site)
+    } else {
+        format!("{stem}:{NEXT}")
+    };
     let initiator = names::initiator_iqn(site, &client.name).map_err(wrong)?;
     Ok(Login {
         mac: client.mac,
         epoch: 0,
-        target: format!("{stem}:{NEXT}"),
+        target,
         user: initiator.clone(),
         initiator,
         secret: MASK.to_owned(),

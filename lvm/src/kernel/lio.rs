@@ -1,16 +1,19 @@
 //! Linux's own iSCSI target, told by configfs what to export. This and `sysfs.rs` are the only writes under `/sys`.
 //!
 //! ```text
-//! core/iblock_20260/NAME                 a disk, with the identity that the embedded target gives it
-//! iscsi/IQN/tpgt_1/np/ADDRESS:PORT       where its target is found: the one portal that all targets share
-//! iscsi/IQN/tpgt_1/lun/lun_0/NAME        -> the disk
-//! iscsi/IQN/tpgt_1/acls/INITIATOR        the one initiator that may log in, with its secret
+//! core/iblock_20260/DISK                 a disk, with the identity that the embedded target gives it
+//! iscsi/TARGET/tpgt_1/np/ADDRESS:PORT    the one target, where it is found
+//! iscsi/TARGET/tpgt_1/lun/lun_N/DISK     -> the disk
+//! iscsi/TARGET/tpgt_1/acls/INITIATOR     who may log in, with its secret
+//!                     .../lun_0/disk     -> lun_N: what it sees, and nothing else
 //! ```
 //!
 //! What LIO is known to do badly, and what is done about it:
-//! - It can hang when a portal is taken down while others use it (open-iscsi/targetcli-fb#178): a target without disks
-//!   holds the portal from the start to the end, so that taking down a client's target never closes it.
-//! - Its files don't take two writers well: all work is done by one thread, one target after the other.
+//! - To take down a target, or only a portal of it, breaks off every log-in that is under way at that address, and after
+//!   days it can hang (open-iscsi/targetcli-fb#178). So there is one target for all clients, and it is never taken down: a
+//!   boot is an entry in its list of initiators. The secret, which is new at each boot, keeps out what is left of an
+//!   earlier one, as the target's name does in the embedded engine.
+//! - Its files don't take two writers well: all work is done by one thread, one disk after the other.
 //! - A write can hang for ever, and then nothing ends the thread that made it: whoever waits gives up after
 //!   [`STEP_LIMIT`], and from then on is told at once which step hangs.
 
@@ -35,11 +38,17 @@ pub const ROOT: &str = "/sys/kernel/config/target";
 /// The number of our group of disks. `targetcli` counts its own from 0 up.
 const GROUP: &str = "iblock_20260";
 
+/// What the link from an initiator's entry to its unit is called.
+const MAPPED: &str = "disk";
+
+/// Units that the target can have.
+const MAX_LUNS: u32 = 65_535;
+
 /// How long one step may take. A healthy one takes milliseconds, and the end of a session that has requests under way
 /// as long as the slowest of them.
 const STEP_LIMIT: Duration = Duration::from_secs(20);
 
-/// Targets that wait to be made or ended, at most; more are refused.
+/// Disks that wait to be exported or ended, at most; more are refused.
 const MAX_QUEUE: usize = 4096;
 
 /// What is exported by LIO, and where.
@@ -47,10 +56,10 @@ const MAX_QUEUE: usize = 4096;
 pub struct LioConfig {
     /// LIO's folder of configfs: [`ROOT`].
     pub root: PathBuf,
-    /// The addresses at which all targets are found.
+    /// The addresses at which the target is found.
     pub portals: Vec<SocketAddr>,
-    /// What the names of all our targets begin with. Targets with other names are somebody else's.
-    pub prefix: String,
+    /// The target's name. Targets of other names are somebody else's.
+    pub target: String,
 }
 
 type Work = Box<dyn FnOnce(&Files) -> io::Result<()> + Send>;
@@ -70,7 +79,7 @@ struct Files {
 }
 
 impl Lio {
-    /// Opens the portal. Targets of an earlier process are as they were.
+    /// Opens the target. What an earlier process exported is as it was.
     pub(super) fn open(config: LioConfig, tag: &str) -> io::Result<Self> {
         let iscsi = config.root.join("iscsi");
         if !config.root.is_dir() {
@@ -85,7 +94,7 @@ impl Lio {
         let tag = tag.to_owned();
         let files = Arc::new(Files { config, tag, step: Mutex::default(), waiting: Mutex::default() });
         files.keep_reservations();
-        files.open_portals()?;
+        files.open_target()?;
         let (queue, work) = channel::<(Work, Sender<io::Result<()>>)>();
         let thread_files = Arc::clone(&files);
         std::thread::Builder::new().name("bootd-lio".into()).spawn(move || {
@@ -111,45 +120,31 @@ impl Lio {
         }))
     }
 
-    /// Ends the export of that disk: its sessions are closed and its target is gone.
+    /// Ends the export of that disk: its sessions are closed and nobody may log in to it.
     pub(super) fn unexport(&self, disk: &str) -> io::Result<()> {
         let disk = disk.to_owned();
         self.work(Box::new(move |files| files.remove(&disk)))
     }
 
-    /// The disks that are exported as a whole, each with its target's name.
+    /// The disks that are exported as a whole, each with the initiator that may log in to it.
     pub(super) fn exported(&self) -> Vec<(String, String)> {
-        let targets = self.files.targets();
-        let whole = |(target, disk): &(String, Option<String>)| {
-            let on = fs::read_to_string(self.files.group(target).join("enable"));
-            disk.clone().filter(|_| on.is_ok_and(|text| text.trim() == "1"))
-        };
-        targets.iter().filter_map(|one| Some((whole(one)?, one.0.clone()))).collect()
+        let luns = self.files.luns();
+        let disk_of = |lun: &str| luns.iter().find(|(one, _)| one == lun).map(|(_, disk)| disk.clone());
+        let entries = self.files.entries().into_iter();
+        entries.filter_map(|(initiator, lun)| Some((disk_of(&lun?)?, initiator))).collect()
     }
 
     /// Removes all of ours but the disks of these names.
     pub(super) fn keep_only(&self, disks: &[String]) -> io::Result<()> {
         let keep = disks.to_vec();
-        self.work(Box::new(move |files| {
-            for (target, disk) in files.targets() {
-                if !disk.is_some_and(|disk| keep.contains(&disk)) {
-                    files.remove_target(&target)?;
-                }
-            }
-            for disk in names(&files.disks()) {
-                if !keep.contains(&disk) && parse_dm_name(&files.tag, &disk).is_some() {
-                    files.remove_directory(&files.disks().join(&disk))?;
-                }
-            }
-            Ok(())
-        }))
+        self.work(Box::new(move |files| files.clear(&keep)))
     }
 
     fn work(&self, work: Work) -> io::Result<()> {
         {
             let mut waiting = self.files.waiting.lock();
             if *waiting >= MAX_QUEUE {
-                return Err(io::Error::other("too many targets wait for LIO"));
+                return Err(io::Error::other("too many disks wait for LIO"));
             }
             *waiting += 1;
         }
@@ -180,25 +175,30 @@ impl Files {
         self.config.root.join("core").join(GROUP)
     }
 
-    fn group(&self, target: &str) -> PathBuf {
-        self.config.root.join("iscsi").join(target).join("tpgt_1")
+    /// The one target's group.
+    fn group(&self) -> PathBuf {
+        self.config.root.join("iscsi").join(&self.config.target).join("tpgt_1")
     }
 
-    /// The target without disks that holds the portal. No client's is called so: its name has no boot.
-    fn anchor(&self) -> String {
-        format!("{}portal", self.config.prefix)
-    }
-
-    /// Our targets, each with its disk if it has one; without the portal's.
-    fn targets(&self) -> Vec<(String, Option<String>)> {
-        let ours = names(&self.config.root.join("iscsi")).into_iter();
-        let ours = ours.filter(|name| name.starts_with(&self.config.prefix) && *name != self.anchor());
-        let with_disk = |target: String| {
-            let lun = self.group(&target).join("lun/lun_0");
-            let link = names(&lun).into_iter().find(|name| lun.join(name).is_symlink());
-            (target, link)
+    /// The target's units that have a disk: the unit's name, and the disk's.
+    fn luns(&self) -> Vec<(String, String)> {
+        let luns = self.group().join("lun");
+        let with_disk = |lun: String| {
+            let mut links = names(&luns.join(&lun)).into_iter();
+            let disk = links.find(|link| luns.join(&lun).join(link).is_symlink())?;
+            Some((lun, disk))
         };
-        ours.map(with_disk).collect()
+        names(&luns).into_iter().filter_map(with_disk).collect()
+    }
+
+    /// Who may log in, and which unit is shown to it if one is by now.
+    fn entries(&self) -> Vec<(String, Option<String>)> {
+        let acls = self.group().join("acls");
+        let unit = |initiator: &str| {
+            let unit = fs::read_link(acls.join(initiator).join("lun_0").join(MAPPED)).ok()?;
+            Some(unit.file_name()?.to_string_lossy().into_owned())
+        };
+        names(&acls).into_iter().map(|initiator| (initiator.clone(), unit(&initiator))).collect()
     }
 
     /// LIO writes persistent reservations to a folder, and fails them where it is not there.
@@ -211,17 +211,25 @@ impl Files {
         }
     }
 
-    fn open_portals(&self) -> io::Result<()> {
-        let group = self.group(&self.anchor());
+    /// Makes the target, or leaves it as it is.
+    fn open_target(&self) -> io::Result<()> {
+        let group = self.group();
         if let Some(target) = group.parent() {
-            make_directory(target)?;
+            self.directory(target)?;
         }
-        make_directory(&group)?;
+        self.directory(&group)?;
+        for (attribute, value) in
+            [("authentication", "1"), ("generate_node_acls", "0"), ("demo_mode_discovery", "0")]
+        {
+            self.write(&group.join("attrib").join(attribute), value)?;
+        }
         for portal in &self.config.portals {
-            make_directory(&group.join("np").join(portal.to_string())).map_err(|e| {
-                let hint = "is another iSCSI target listening there?";
-                io::Error::new(e.kind(), format!("{e}; {hint}"))
-            })?;
+            let hint =
+                |e: io::Error| io::Error::new(e.kind(), format!("{e}; does another target listen there?"));
+            self.directory(&group.join("np").join(portal.to_string())).map_err(hint)?;
+        }
+        if !fs::read_to_string(group.join("enable")).is_ok_and(|text| text.trim() == "1") {
+            self.write(&group.join("enable"), "1")?;
         }
         Ok(())
     }
@@ -269,39 +277,29 @@ impl Files {
     fn make(&self, name: &str, node: &Path, export: &Export) -> io::Result<()> {
         self.make_disk(name, node, export)?;
         fault::here("lio-disk");
-        let group = self.group(&export.target);
-        if let Some(target) = group.parent() {
-            self.directory(target)?;
-        }
-        self.directory(&group)?;
-        fault::here("lio-group");
-        for (attribute, value) in
-            [("authentication", "1"), ("generate_node_acls", "0"), ("demo_mode_discovery", "0")]
-        {
-            self.write(&group.join("attrib").join(attribute), value)?;
-        }
-        let lun = group.join("lun/lun_0");
+        let luns = self.group().join("lun");
+        let taken = names(&luns);
+        let free = (0..MAX_LUNS).map(|number| format!("lun_{number}")).find(|lun| !taken.contains(lun));
+        let lun = luns.join(free.ok_or_else(|| io::Error::other("LIO has no unit left for another disk"))?);
         self.directory(&lun)?;
         self.link(&self.disks().join(name), &lun.join(name))?;
         fault::here("lio-lun");
-        let acl = group.join("acls").join(&export.initiator);
+        let acl = self.group().join("acls").join(&export.initiator);
+        // The last boot's, if there is one: its sessions end here.
+        self.remove_entry(&export.initiator)?;
         self.directory(&acl)?;
+        fault::here("lio-acl");
         // iPXE answers no pings, and must not be cut off while a menu waits for its user. What a client leaves behind
         // ends with its boot.
         self.write(&acl.join("attrib/nopin_timeout"), "0")?;
-        let mapped = acl.join("lun_0");
-        self.directory(&mapped)?;
-        self.link(&lun, &mapped.join("disk"))?;
-        self.write(&mapped.join("write_protect"), "0")?;
         self.write(&acl.join("auth/userid"), &export.user)?;
         self.write(&acl.join("auth/password"), &export.secret)?;
-        fault::here("lio-acl");
-        for portal in &self.config.portals {
-            self.directory(&group.join("np").join(portal.to_string()))?;
-        }
-        fault::here("lio-portal");
-        self.write(&group.join("enable"), "1")?;
-        fault::here("lio-enabled");
+        fault::here("lio-secret");
+        let mapped = acl.join("lun_0");
+        self.directory(&mapped)?;
+        // Last: an entry that shows a unit is whole.
+        self.link(&lun, &mapped.join(MAPPED))?;
+        fault::here("lio-mapped");
         Ok(())
     }
 
@@ -326,42 +324,46 @@ impl Files {
         Ok(())
     }
 
-    /// Ends the target of that disk, if there is one, and the disk.
+    /// Ends the export of that disk, in whatever state it is: first its sessions, then what stands on others.
     fn remove(&self, name: &str) -> io::Result<()> {
-        for (target, disk) in self.targets() {
-            if disk.as_deref() == Some(name) {
-                self.remove_target(&target)?;
-            }
-        }
-        self.remove_directory(&self.disks().join(name))
-    }
-
-    /// Takes down a target in whatever state it is: first its sessions, then what stands on others.
-    fn remove_target(&self, target: &str) -> io::Result<()> {
-        let group = self.group(target);
-        if group.is_dir() {
-            if fs::read_to_string(group.join("enable")).is_ok_and(|text| text.trim() == "1") {
-                self.write(&group.join("enable"), "0")?;
-            }
-            fault::here("lio-disabled");
-            for acl in names(&group.join("acls")).into_iter().map(|name| group.join("acls").join(name)) {
-                for mapped in names(&acl).into_iter().filter(|name| name.starts_with("lun_")) {
-                    self.remove_with_links(&acl.join(mapped))?;
-                }
-                self.remove_directory(&acl)?;
+        for (lun, _) in self.luns().into_iter().filter(|(_, disk)| disk == name) {
+            for (initiator, _) in self.entries().into_iter().filter(|(_, shown)| shown.as_ref() == Some(&lun))
+            {
+                self.remove_entry(&initiator)?;
             }
             fault::here("lio-acl-removed");
-            for portal in names(&group.join("np")) {
-                self.remove_directory(&group.join("np").join(portal))?;
-            }
-            for lun in names(&group.join("lun")) {
-                self.remove_with_links(&group.join("lun").join(lun))?;
-            }
+            self.remove_with_links(&self.group().join("lun").join(lun))?;
             fault::here("lio-lun-removed");
-            self.remove_directory(&group)?;
         }
-        self.remove_directory(&self.config.root.join("iscsi").join(target))?;
-        fault::here("lio-target-removed");
+        self.remove_directory(&self.disks().join(name))?;
+        fault::here("lio-disk-removed");
+        Ok(())
+    }
+
+    fn remove_entry(&self, initiator: &str) -> io::Result<()> {
+        let acl = self.group().join("acls").join(initiator);
+        for mapped in names(&acl).into_iter().filter(|name| name.starts_with("lun_")) {
+            self.remove_with_links(&acl.join(mapped))?;
+        }
+        self.remove_directory(&acl)
+    }
+
+    /// Removes all entries, units and disks but those of the disks of these names.
+    fn clear(&self, keep: &[String]) -> io::Result<()> {
+        let luns = self.luns();
+        let kept = |lun: &str| luns.iter().any(|(one, disk)| one == lun && keep.contains(disk));
+        for (initiator, shown) in self.entries() {
+            if !shown.is_some_and(|lun| kept(&lun)) {
+                self.remove_entry(&initiator)?;
+            }
+        }
+        for lun in names(&self.group().join("lun")).into_iter().filter(|lun| !kept(lun)) {
+            self.remove_with_links(&self.group().join("lun").join(lun))?;
+        }
+        let ours = |disk: &String| parse_dm_name(&self.tag, disk).is_some();
+        for disk in names(&self.disks()).into_iter().filter(|disk| ours(disk) && !keep.contains(disk)) {
+            self.remove_directory(&self.disks().join(disk))?;
+        }
         Ok(())
     }
 
@@ -373,24 +375,25 @@ impl Files {
     }
 }
 
-/// Removes all targets and disks of ours under `prefix`, the portal's too. For the operator who wants LIO as it was, and
-/// for tests.
+/// Removes our target and all disks behind it. For the operator who wants LIO as it was, and for tests: every log-in at
+/// the same address is broken off.
 ///
 /// # Errors
 /// When LIO refuses.
-pub fn remove_all(config: &LioConfig, tag: &str) -> io::Result<()> {
-    if !config.root.join("iscsi").is_dir() {
-        return Ok(());
-    }
+pub fn remove_target(config: &LioConfig, tag: &str) -> io::Result<()> {
     let (config, tag) = (config.clone(), tag.to_owned());
     let files = Files { config, tag, step: Mutex::default(), waiting: Mutex::default() };
-    for (target, _) in files.targets() {
-        files.remove_target(&target)?;
+    let group = files.group();
+    if !group.is_dir() {
+        return Ok(());
     }
-    for disk in names(&files.disks()).into_iter().filter(|name| parse_dm_name(&files.tag, name).is_some()) {
-        files.remove_directory(&files.disks().join(disk))?;
+    files.write(&group.join("enable"), "0")?;
+    files.clear(&[])?;
+    for portal in names(&group.join("np")) {
+        files.remove_directory(&group.join("np").join(portal))?;
     }
-    files.remove_target(&files.anchor())
+    files.remove_directory(&group)?;
+    group.parent().map_or(Ok(()), |target| files.remove_directory(target))
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

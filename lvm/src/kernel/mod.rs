@@ -36,7 +36,7 @@ use self::dm::{Dm, Removal};
 use self::extents::Extent;
 use self::image::Images;
 use self::lio::Lio;
-pub use self::lio::{LioConfig, ROOT as LIO_ROOT, remove_all as remove_all_targets};
+pub use self::lio::{LioConfig, ROOT as LIO_ROOT, remove_target};
 use self::overlay::{Overlay, Owner};
 use self::space::Space;
 pub use self::space::{SpaceConfig, label};
@@ -373,7 +373,7 @@ impl Shared {
         names::dm_name(self.dm.tag(), &owner.role(DmPart::Disk)).map_err(io::Error::other)
     }
 
-    /// Ends all targets but those of the disks that are attached.
+    /// Ends the export of all disks but those that are attached.
     fn reconcile_targets(&self, lio: &Lio) -> io::Result<()> {
         let owners: Vec<_> = self.attachments().iter().map(|a| a.overlay.owner.clone()).collect();
         let attached = owners.iter().map(|owner| self.name_of(owner)).collect::<io::Result<Vec<_>>>()?;
@@ -471,7 +471,7 @@ impl Engine for Kernel {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the client has booted again since");
         let attachment = attachment.ok_or_else(gone).map_err(&failed)?;
         let name = self.shared.name_of(&attachment.overlay.owner).map_err(&failed)?;
-        if !lio.exported().contains(&(name.clone(), export.target.clone())) {
+        if !lio.exported().contains(&(name.clone(), export.initiator.clone())) {
             lio.unexport(&name).map_err(&failed)?;
             lio.export(&name, &sysfs::node(attachment.overlay.disk), export).map_err(&failed)?;
         }

@@ -27,16 +27,14 @@ const STEPS: &[&str] = &[
     "disk",
     "recorded",
     "lio-disk",
-    "lio-group",
     "lio-lun",
     "lio-acl",
-    "lio-portal",
-    "lio-enabled",
+    "lio-secret",
+    "lio-mapped",
     "record-removed",
-    "lio-disabled",
     "lio-acl-removed",
     "lio-lun-removed",
-    "lio-target-removed",
+    "lio-disk-removed",
     "removed-disk",
     "removed-pool",
     "removed-data",
@@ -56,13 +54,13 @@ fn config(root: &Path) -> KernelConfig {
     KernelConfig { directory, space, overlays: OverlayKind::Thin, tag: tag(root), lio: None }
 }
 
-/// Each lab's targets have names of their own, and share a portal.
+/// Each lab has a target and a port of its own: where another's target is taken down, log-ins break off.
 fn lio(root: &Path) -> LioConfig {
-    LioConfig {
-        root: LIO_ROOT.into(),
-        portals: vec![([127, 0, 0, 1], 3260).into()],
-        prefix: format!("iqn.2026-01.internal.lab.{}:", tag(root)),
-    }
+    let tag = tag(root);
+    let port =
+        20_000 + tag.bytes().fold(0u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 20_000;
+    let target = format!("iqn.2026-01.internal.lab.{tag}:disks");
+    LioConfig { root: LIO_ROOT.into(), portals: vec![([127, 0, 0, 1], port).into()], target }
 }
 
 pub(crate) fn open(root: &Path) -> Result<Kernel, EngineError> {
@@ -74,7 +72,7 @@ pub(crate) fn clean_up(root: &Path) {
     if std::env::var_os(CHILD).is_some() || !Path::new("/dev/mapper/control").exists() {
         return;
     }
-    let targets = kernel::remove_all_targets(&lio(root), &tag(root));
+    let targets = kernel::remove_target(&lio(root), &tag(root));
     let busy = kernel::remove_all(&tag(root));
     if !std::thread::panicking() {
         targets.unwrap();
@@ -85,10 +83,10 @@ pub(crate) fn clean_up(root: &Path) {
 fn export(root: &Path, disk: &Disk) -> Export {
     let DiskRequest { client, epoch, image, .. } = &disk.request;
     Export {
-        target: format!("{}{image}:{client}:{epoch:x}", lio(root).prefix),
+        target: lio(root).target,
         initiator: format!("iqn.2026-01.internal.lab.{client}:system-disk"),
         user: client.clone(),
-        secret: "hunter2hunter2hu".into(),
+        secret: format!("hunter2hunter{epoch:03}"),
         vendor: "BOOTD".into(),
         product: "Virtual Disk".into(),
         revision: "1".into(),
@@ -104,13 +102,18 @@ fn devices(root: &Path) -> Vec<String> {
     ours
 }
 
-fn targets(root: &Path) -> Vec<PathBuf> {
-    let Ok(all) = fs::read_dir(Path::new(LIO_ROOT).join("iscsi")) else { return Vec::new() };
-    let of_clients = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        name.starts_with(&lio(root).prefix) && !name.ends_with(":portal")
-    };
-    all.map(|entry| entry.unwrap().path()).filter(of_clients).collect()
+/// Who may log in at the lab's target.
+fn initiators(root: &Path) -> Vec<String> {
+    let acls = Path::new(LIO_ROOT).join("iscsi").join(lio(root).target).join("tpgt_1/acls");
+    let Ok(all) = fs::read_dir(acls) else { return Vec::new() };
+    all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The disks that LIO has of the lab.
+fn exported(root: &Path) -> Vec<String> {
+    let Ok(all) = fs::read_dir(Path::new(LIO_ROOT).join("core/iblock_20260")) else { return Vec::new() };
+    let names = all.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(&format!("{}-", tag(root)))).collect()
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -163,14 +166,16 @@ fn a_process_that_is_killed_at_any_step_leaves_nothing_behind() {
         let adopted = engine.reap().unwrap();
         let parts = 4 * adopted.len() + adopted.len().min(1) + 1;
         until("strays are gone", || devices(root).len() == parts);
-        assert!(targets(root).len() <= adopted.len(), "{step}: {:?}", targets(root));
+        assert!(exported(root).len() <= adopted.len(), "{step}: {:?}", exported(root));
+        assert!(initiators(root).len() <= adopted.len(), "{step}: {:?}", initiators(root));
         for disk in adopted {
             engine.export(&disk, &export(root, &disk)).unwrap();
-            assert_eq!(targets(root).len(), 1, "{step}");
+            assert_eq!((initiators(root).len(), exported(root).len()), (1, 1), "{step}");
             engine.detach("pc1", disk.request.epoch).unwrap();
         }
         until("its disk is gone", || devices(root) == [format!("{}-space", tag(root))]);
-        assert!(targets(root).is_empty(), "{step}: {:?}", targets(root));
+        assert!(exported(root).is_empty(), "{step}: {:?}", exported(root));
+        assert!(initiators(root).is_empty(), "{step}: {:?}", initiators(root));
         eprintln!("killed at {step}: nothing is left");
     }
 }
@@ -269,8 +274,8 @@ fn a_busy_disk_goes_when_it_is_let_go() {
 
 /// What a tool of libiscsi says, and whether it was served.
 fn ask(root: &Path, initiator: &str, secret: &str, arguments: &[&str]) -> (bool, String) {
-    let target = format!("{}debian:pc1:1", lio(root).prefix);
-    let url = format!("iscsi://pc1%{secret}@127.0.0.1:3260/{target}/0");
+    let LioConfig { target, portals, .. } = lio(root);
+    let url = format!("iscsi://pc1%{secret}@{}/{target}/0", portals[0]);
     let mut command = Command::new("iscsi-inq");
     let out = command.args(["-i", initiator]).args(arguments).arg(url).output().unwrap();
     let text = [out.stdout, out.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
@@ -291,9 +296,9 @@ fn the_kernels_target_serves_its_client_alone_and_shows_the_same_disk() {
         served && inquiry.contains("Vendor:BOOTD") && inquiry.contains("Product:Virtual Disk"),
         "{inquiry}"
     );
-    let (served, serial) = ask(root, &how.initiator, &how.secret, &["-e", "1", "-c", "0x80"]);
+    let (served, serial) = ask(root, &how.initiator, &how.secret, &["-e", "1", "-c", "128"]);
     assert!(served && serial.contains(&how.serial), "{serial}");
-    let (_, designators) = ask(root, &how.initiator, &how.secret, &["-e", "1", "-c", "0x83"]);
+    let (_, designators) = ask(root, &how.initiator, &how.secret, &["-e", "1", "-c", "131"]);
     let naa = names::disk_identity("debian", "pc1").naa;
     let naa: String = naa.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(designators.replace([' ', ':'], "").contains(&naa), "no {naa} in {designators}");
@@ -302,18 +307,21 @@ fn the_kernels_target_serves_its_client_alone_and_shows_the_same_disk() {
         !ask(root, "iqn.2026-01.internal.lab.pc2:system-disk", &how.secret, &[]).0,
         "a stranger was let in"
     );
-    let found =
-        Command::new("iscsi-ls").args(["-i", "iqn.x:stranger", "iscsi://127.0.0.1:3260"]).output().unwrap();
+    let found = Command::new("iscsi-ls")
+        .args(["-i", "iqn.x:stranger", &format!("iscsi://{}", lio(root).portals[0])])
+        .output()
+        .unwrap();
     let found = String::from_utf8_lossy(&found.stdout).into_owned();
     assert!(!found.contains(&how.target), "a stranger discovers it: {found}");
     // Asking again changes nothing; the next boot has a target of its own.
     engine.export(&disk, &how).unwrap();
     let (Attached::Made(next) | Attached::Already(next)) = engine.attach(request(root, 2)).unwrap();
     engine.export(&next, &export(root, &next)).unwrap();
-    until("the last boot's target is gone", || targets(root).len() == 1);
-    assert!(!ask(root, &how.initiator, &how.secret, &[]).0, "the last boot's disk is served");
+    until("the last boot's disk is no more", || exported(root).len() == 1);
+    assert!(!ask(root, &how.initiator, &how.secret, &[]).0, "what is left of the last boot is let in");
+    assert!(ask(root, &how.initiator, &export(root, &next).secret, &[]).0, "this boot is not let in");
     engine.detach("pc1", 2).unwrap();
-    until("the target is gone", || targets(root).is_empty());
+    until("nobody may log in", || initiators(root).is_empty());
 }
 
 #[test]
@@ -342,7 +350,7 @@ fn fifty_disks_at_once() {
         begin.elapsed()
     );
     assert_eq!(engine.list().len() as u64, CLIENTS + 1);
-    assert_eq!(targets(root).len() as u64, CLIENTS + 1);
+    assert_eq!(initiators(root).len() as u64, CLIENTS + 1);
     let sizes = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
     for device in sizes.filter(|path| {
         fs::read_to_string(path.join("dm/name")).is_ok_and(|name| name.starts_with(&tag(root)))
@@ -354,7 +362,7 @@ fn fifty_disks_at_once() {
     for client in 0..=CLIENTS {
         engine.detach(&format!("pc{client}"), 1).unwrap();
     }
-    until("all are gone", || devices(root).len() == 1 && targets(root).is_empty());
+    until("all are gone", || devices(root).len() == 1 && initiators(root).is_empty());
     eprintln!("kernel engine: {} disks removed in {:?}", CLIENTS + 1, begin.elapsed());
     assert!(fs::read(lab.image_path("one")).unwrap() == image(1), "the master image changed");
     assert_eq!(fs::metadata(lab.image_path("one")).unwrap().len(), SIZE as u64);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use iscsi::{
     Account, Credentials, EndReason, Identity, Limits, LoginStatus, Lun, LunOptions, Secret, Target,
 };
-use lvm::Disk;
 use lvm::names::{self, DiskIdentity};
+use lvm::{Disk, Export};
 use netboot::StepKind;
 use parking_lot::{Mutex, RwLock};
 use site::MacAddr;
@@ -25,16 +25,37 @@ use crate::systemd::Given;
 
 const SERVICE: &str = "iscsi";
 
+/// What every disk says of itself, whoever exports it: with another engine it must not become another disk.
+const VENDOR: &str = "BOOTD";
+const PRODUCT: &str = "Virtual Disk";
+const REVISION: &str = "1";
+
+/// What an engine that exports disks by itself is told.
+pub(crate) fn export_of(login: &Login, disk: &Disk) -> Export {
+    Export {
+        target: login.target.clone(),
+        initiator: login.initiator.clone(),
+        user: login.user.clone(),
+        secret: login.secret.clone(),
+        vendor: VENDOR.into(),
+        product: PRODUCT.into(),
+        revision: REVISION.into(),
+        serial: names::disk_identity(&disk.request.image, &disk.request.client).serial,
+    }
+}
+
 /// Whose disk a target is.
 #[derive(Debug, Clone)]
 struct Owner {
     client: String,
+    target: String,
     initiator: String,
     mac: MacAddr,
     epoch: u64,
 }
 
-/// The disks that may be logged in to, by target name.
+/// The disks that may be logged in to, by target name. Those that the kernel exports have one target together, and
+/// stand among the owners by their initiators' names.
 #[derive(Default)]
 pub(crate) struct TargetTable {
     disks: Arc<Table>,
@@ -46,14 +67,23 @@ impl TargetTable {
     /// target is no longer found, its sessions are closed.
     pub(crate) fn export(&self, login: &Login, disk: &Disk) {
         let client = &disk.request.client;
-        // Where the kernel exports the disk, there is nothing to do here.
+        let key = if disk.volume.is_some() { &login.target } else { &login.initiator };
+        self.end(|name, owner| owner.client == *client && name != key);
+        let owner = Owner {
+            client: client.clone(),
+            target: login.target.clone(),
+            initiator: login.initiator.clone(),
+            mac: login.mac,
+            epoch: login.epoch,
+        };
+        self.owners.write().insert(key.clone(), owner);
+        // Where the kernel exports the disk, there is nothing to serve here.
         let Some(volume) = disk.volume.clone() else { return };
-        self.end(|name, owner| owner.client == *client && name != login.target);
         let DiskIdentity { serial, naa } = names::disk_identity(&disk.request.image, client);
         let identity = Identity {
-            vendor: "BOOTD".into(),
-            product: "Virtual Disk".into(),
-            revision: "1".into(),
+            vendor: VENDOR.into(),
+            product: PRODUCT.into(),
+            revision: REVISION.into(),
             serial,
             naa,
             target_name: login.target.clone(),
@@ -63,9 +93,6 @@ impl TargetTable {
         let credentials =
             Credentials { initiator: Some(login.initiator.clone()), chap: Some(account), mutual: None };
         let target = Target::new(&login.target, credentials, lun);
-        let (mac, epoch) = (login.mac, login.epoch);
-        let owner = Owner { client: client.clone(), initiator: login.initiator.clone(), mac, epoch };
-        self.owners.write().insert(target.name().to_owned(), owner);
         self.disks.insert(target, volume);
     }
 
@@ -77,9 +104,9 @@ impl TargetTable {
     /// How that machine may log in to the disk of the boot that it is in, but for the secret.
     pub(crate) fn login_of(&self, mac: MacAddr) -> Option<Login> {
         let owners = self.owners.read();
-        let (target, owner) = owners.iter().find(|(_, owner)| owner.mac == mac)?;
-        let Owner { initiator, epoch, .. } = owner.clone();
-        let (target, user, secret) = (target.clone(), initiator.clone(), String::new());
+        let owner = owners.values().find(|owner| owner.mac == mac)?;
+        let Owner { target, initiator, epoch, .. } = owner.clone();
+        let (user, secret) = (initiator.clone(), String::new());
         Some(Login { mac, epoch, target, initiator, user, secret })
     }
 
@@ -120,7 +147,7 @@ impl Iscsi {
     pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
         let table = Arc::clone(&state.targets.disks);
         let teller = Teller { state, stop: stop.clone(), logged_out: Mutex::default() };
-        let portal = Arc::new(Portal::new(table, Arc::new(teller), Limits::default(), stop));
+        let portal = Arc::new(Portal::new(table, Arc::new(teller), Limits::default(), stop.clone()));
         let accepting = TaskTracker::new();
         for listener in self.listeners {
             let listener = tokio::net::TcpListener::from_std(listener)
@@ -130,6 +157,8 @@ impl Iscsi {
         }
         accepting.close();
         accepting.wait().await;
+        // Without a socket, as the kernel exports the disks, there is nothing else to wait for.
+        stop.cancelled().await;
         portal.drain().await;
         Ok(())
     }

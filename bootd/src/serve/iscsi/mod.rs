@@ -3,4 +3,4 @@
 mod glue;
 pub mod portal;
 
-pub(crate) use glue::{Iscsi, TargetTable};
+pub(crate) use glue::{Iscsi, TargetTable, export_of};
