@@ -8,12 +8,27 @@ use std::time::Duration;
 
 use crate::initramfs::{self, Kernel};
 use crate::virtual_client::{acceleration, switch_on};
-use crate::{Console, Context, Result, VmSlots, check_machine, ensure, fail};
+use crate::{Console, Context, Lab, Result, VmSlots, check_machine, ensure, fail};
 
 const INIT: &str = include_str!("../fixtures/appserver-init");
 /// What scripts do, for comparing.
 const SHELL_DISKS: &str = include_str!("../fixtures/shell-disks");
-const MEMORY_MIB: &str = "1024";
+const MEMORY_MIB: &str = "1280";
+
+/// What an appserver is made with.
+#[derive(Debug, Default)]
+pub struct AppserverOptions<'a> {
+    /// Programs of ours: the name there, and where it lies here.
+    pub programs: Vec<(&'a str, PathBuf)>,
+    /// Programs of this machine, and the package that each is in.
+    pub tools: &'a [(&'a str, &'a str)],
+    /// The module that is not loaded, as its file is called.
+    pub without: Option<&'a str>,
+    /// The lab in whose switch its network card is.
+    pub lab: Option<&'a Lab>,
+    /// What its disk `/dev/vda` holds, which it can't write to.
+    pub disk: Option<&'a Path>,
+}
 
 /// An appserver that is switched on. Dropping it pulls the plug.
 #[derive(Debug)]
@@ -21,22 +36,19 @@ pub struct Appserver {
     child: Child,
     console: Console,
     _dir: tempfile::TempDir,
-    _slot: VmSlots,
+    /// Held by whoever made the lab, where it is in one.
+    _slot: Option<VmSlots>,
 }
 
 impl Appserver {
-    /// As [`start`](Self::start) for a test; `None` where this machine can't run one, which is said on the terminal.
-    /// Under `CI=true` that is a failure.
+    /// Switches one on; `None` where this machine can't, which is said on the terminal. Under `CI=true` that is a
+    /// failure.
     ///
     /// # Errors
-    /// As there.
-    pub fn for_test(
-        programs: &[(&str, PathBuf)],
-        tools: &[(&str, &str)],
-        without: Option<&str>,
-    ) -> Result<Option<Self>> {
+    /// When it does not come up.
+    pub fn for_test(options: &AppserverOptions<'_>) -> Result<Option<Self>> {
         match check_machine() {
-            Ok(()) => Self::start(programs, tools, without).map(Some),
+            Ok(()) => Self::start(options).map(Some),
             Err(failure) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(failure),
             Err(failure) => {
                 eprintln!("skipped: {failure}");
@@ -45,19 +57,11 @@ impl Appserver {
         }
     }
 
-    /// Switches one on that has `programs`, and the module `without` not loaded.
-    ///
-    /// # Errors
-    /// When this machine lacks what it is made from, or it does not come up.
-    pub fn start(
-        programs: &[(&str, PathBuf)],
-        tools: &[(&str, &str)],
-        without: Option<&str>,
-    ) -> Result<Self> {
-        let slot = VmSlots::take(1)?;
+    fn start(options: &AppserverOptions<'_>) -> Result<Self> {
+        let slot = options.lab.is_none().then(|| VmSlots::take(1)).transpose()?;
         let kernel = Kernel::find(initramfs::APPSERVER)?;
-        let mut files = initramfs::files(&kernel, tools)?;
-        for (name, path) in programs {
+        let mut files = initramfs::files(&kernel, options.tools)?;
+        for (name, path) in &options.programs {
             for library in initramfs::libraries_of(path)? {
                 if !files.iter().any(|(there, _)| *there == library) {
                     files.push((library.clone(), library.into()));
@@ -67,11 +71,9 @@ impl Appserver {
         }
         let dir = tempfile::tempdir()?;
         let initrd = dir.path().join("initrd");
-        fs::write(&initrd, initramfs::pack(&files, &[("/init", INIT), ("/sbin/shell-disks", SHELL_DISKS)])?)
-            .context(initrd.display())?;
-        let mut command = machine(&kernel, &initrd)?;
-        let leave_out = without.map_or_else(String::new, |module| format!(" leave_out={module}"));
-        command.arg("-append").arg(format!("console=ttyS0 quiet panic=-1{leave_out}"));
+        let texts = [("/init", INIT), ("/sbin/shell-disks", SHELL_DISKS)];
+        fs::write(&initrd, initramfs::pack(&files, &texts)?).context(initrd.display())?;
+        let mut command = machine(&kernel, &initrd, options)?;
         let (child, console) = switch_on(&mut command)?;
         let mut appserver = Self { child, console, _dir: dir, _slot: slot };
         appserver.console.expect("bootd-test: up ", crate::BOOT)?;
@@ -102,11 +104,30 @@ impl Appserver {
     }
 }
 
-fn machine(kernel: &Kernel, initrd: &Path) -> Result<Command> {
-    let mut command = Command::new("qemu-system-x86_64");
+fn machine(kernel: &Kernel, initrd: &Path, options: &AppserverOptions<'_>) -> Result<Command> {
+    const QEMU: &str = "qemu-system-x86_64";
+    let mut command = match options.lab {
+        Some(lab) => {
+            let mut command = lab.switch().command(QEMU);
+            command.args(["-netdev", &format!("tap,id=n0,ifname={},script=no,downscript=no", lab.tap()?)]);
+            command.args(["-device", "virtio-net-pci,netdev=n0,mac=52:54:00:77:09:01,romfile="]);
+            command
+        }
+        None => {
+            let mut command = Command::new(QEMU);
+            command.args(["-nic", "none"]);
+            command
+        }
+    };
     command.args(["-name", "appserver", "-m", MEMORY_MIB, "-smp", "2", "-nographic", "-monitor", "none"]);
     command.args(acceleration()?);
-    command.args(["-no-user-config", "-no-reboot", "-nic", "none"]);
+    command.args(["-no-user-config", "-no-reboot"]);
+    if let Some(disk) = options.disk {
+        let drive = format!("file={},if=virtio,format=raw,readonly=on", disk.display());
+        command.args(["-drive", &drive]);
+    }
+    let leave_out = options.without.map_or_else(String::new, |module| format!(" leave_out={module}"));
+    command.arg("-append").arg(format!("console=ttyS0 quiet panic=-1{leave_out}"));
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initrd);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     Ok(command)

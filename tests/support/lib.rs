@@ -26,7 +26,7 @@ mod test_disk;
 mod virtual_client;
 mod wait;
 
-pub use appserver::Appserver;
+pub use appserver::{Appserver, AppserverOptions};
 pub use console::Console;
 pub use crowd::{Crowd, Member};
 pub use daemon::{Daemon, DaemonOptions, Step, refused_start, refused_start_with};
@@ -40,7 +40,7 @@ pub use leftovers::{mine, sweep};
 pub use manager::Manager;
 pub use namespace::Namespace;
 pub use net_client::{Asks, Lease, NetClient, OfferedDisk};
-pub use places::{bootd_binary, cache_dir, engine_suite, workspace};
+pub use places::{bootd_binary, bootd_with_kernel, cache_dir, engine_suite, workspace};
 pub use postgres::Postgres;
 pub use pxe_firmware::{Answer, Found, PxeFirmware};
 pub use run::{Ran, check_machine, find_program, run, sh};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::{Context, Failure, Result, run};
+use crate::{Context, Failure, Result, run, sh};
 
 /// A directory for what tests make once and use often, below cargo's.
 ///
@@ -42,12 +42,32 @@ pub fn engine_suite() -> Result<PathBuf> {
     command.current_dir(workspace()).args(["test", "--package", "bootd-lvm", "--features", "faults"]);
     command.args(["--test", "engine", "--no-run", "--message-format", "json"]);
     let told = run(&mut command)?.success()?;
-    let built = told.lines().filter_map(|line| {
+    let mut built = told.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_it = message.pointer("/target/name")?.as_str()? == "engine";
         Some(PathBuf::from(message.get("executable").filter(|_| is_it)?.as_str()?))
     });
-    built.last().context("cargo did not say where it built the suite")
+    built.next_back().context("cargo did not say where it built the suite")
+}
+
+/// A `bootd` with the kernel engine, built now if its sources are newer, and without what only debuggers read.
+///
+/// # Errors
+/// When it can't be built.
+pub fn bootd_with_kernel() -> Result<PathBuf> {
+    let build = |features: &[&str]| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.current_dir(workspace()).args(["build", "--quiet", "--package", "bootd", "--bin", "bootd"]);
+        run(command.args(features))?.success()
+    };
+    build(&["--features", "kernel"])?;
+    let built = profile_dir()?.with_file_name("debug").join("bootd");
+    let ours = cache_dir()?.join("bootd-kernel");
+    sh(&["strip", "-o", &ours.to_string_lossy(), &built.to_string_lossy()])?;
+    // Under that name lies the one that all other tests are about.
+    build(&[])?;
+    Ok(ours)
 }
 
 /// The root of the workspace.

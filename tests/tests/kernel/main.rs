@@ -2,43 +2,104 @@
 
 use std::time::Duration;
 
-use support::{Appserver, Result, engine_suite, ensure};
+use support::{
+    Appserver, AppserverOptions, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, bootd_with_kernel,
+    engine_suite, ensure,
+};
 
-/// How long the behavioural suite may take there: a minute and a half on a quiet machine.
+/// How long the behavioural suite may take there: two minutes on a quiet machine.
 const SUITE: Duration = Duration::from_secs(1200);
 
 /// How long one thing may take.
 const SOON: Duration = Duration::from_secs(300);
 
-/// What looks at a disk from outside.
+/// What looks at disks from outside.
 const TOOLS: &[(&str, &str)] =
     &[("iscsi-inq", "libiscsi-bin"), ("iscsi-ls", "libiscsi-bin"), ("dmsetup", "dmsetup")];
 
+fn suite(without: Option<&str>) -> Result<Option<Appserver>> {
+    let programs = vec![("suite", engine_suite()?)];
+    Appserver::for_test(&AppserverOptions { programs, tools: TOOLS, without, ..Default::default() })
+}
+
 #[test]
 fn every_engine_behaves_alike_in_an_appserver() -> Result {
-    let suite = engine_suite()?;
-    let Some(mut appserver) = Appserver::for_test(&[("suite", suite)], TOOLS, None)? else { return Ok(()) };
+    let Some(mut appserver) = suite(None)? else { return Ok(()) };
     let told = appserver.success("suite --test-threads=2 kernel --skip fifty", SUITE)?;
     ensure!(told.contains("test kernel::a_fresh_disk_is_the_image ... ok"), "{told}");
-    // Alone, for its times.
+    // Alone, for its times; and the same by processes, as scripts do it.
     let told = appserver.success("suite --exact only_kernel::fifty_disks_at_once --nocapture", SOON)?;
-    for line in told.lines().filter(|line| line.starts_with("kernel engine: ")) {
-        eprintln!("{line}");
-    }
-    ensure!(told.contains("50 at once in"), "{told}");
-    // By processes, as scripts do it.
-    let told = appserver.success("shell-disks 50", SOON)?;
-    eprintln!("{}", told.lines().find(|line| line.starts_with("by a shell")).unwrap_or(&told));
+    let times: Vec<_> = told.lines().filter(|line| line.starts_with("kernel engine: ")).collect();
+    ensure!(times.len() == 2, "{told}");
+    let by_shell = appserver.success("shell-disks 50", SOON)?;
+    eprintln!("{}\n{}", times.join("\n"), by_shell.trim());
     Ok(())
 }
 
 #[test]
 fn without_a_module_the_engine_says_which() -> Result {
-    let suite = engine_suite()?;
-    let programs = [("suite", suite)];
-    let without = Some("dm-thin-pool.ko");
-    let Some(mut appserver) = Appserver::for_test(&programs, TOOLS, without)? else { return Ok(()) };
+    let Some(mut appserver) = suite(Some("dm-thin-pool.ko"))? else { return Ok(()) };
     let (told, code) = appserver.run("suite --exact kernel::a_fresh_disk_is_the_image", SOON)?;
     ensure!(code != 0 && told.contains("modprobe -a dm-thin-pool"), "{told}");
+    Ok(())
+}
+
+/// A whole machine: firmware, iPXE, a boot loader and Linux, on a disk that nothing but the kernel has touched.
+#[test]
+fn a_client_boots_from_a_disk_of_the_kernels() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let disk = TestDisk::get()?;
+    let _slots = VmSlots::take(2)?;
+    let programs = vec![("bootd", bootd_with_kernel()?)];
+    let options =
+        AppserverOptions { programs, lab: Some(&lab), disk: Some(disk.path()), ..Default::default() };
+    let Some(mut server) = Appserver::for_test(&options)? else { return Ok(()) };
+    server.success(
+        "ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up && cp /dev/vda /tmp/linux.img",
+        SOON,
+    )?;
+    server.success("mkdir -p /etc/bootd; echo 'server = \"appserver\"' > /etc/bootd/bootd.toml", SOON)?;
+    server.success("echo 'interface = \"eth0\"' >> /etc/bootd/bootd.toml", SOON)?;
+    server.success("echo 'data = \"/tmp/data\"' >> /etc/bootd/bootd.toml", SOON)?;
+    server.success("printf '[engine]\\nkind = \"kernel\"\\n' >> /etc/bootd/bootd.toml", SOON)?;
+    let checked = server.run("bootd check", SOON)?.0;
+    ensure!(checked.contains("device-mapper, loop devices and what exports them are there"), "{checked}");
+    serve(&mut server)?;
+    server.success("bootd image add linux /tmp/linux.img --in-place", SOON)?;
+    server.success("bootd client add rook --mac 52:54:00:77:09:02 --image linux", SOON)?;
+
+    let mut client = VirtualClient::start(&lab, "rook", "52:54:00:77:09:02", Firmware::BiosIpxe)?;
+    let target = client.expect("bootd-test: ibft target ")?;
+    ensure!(target == "iqn.2026-01.internal.lab.appserver:disks", "{target}");
+    for boot in ["the first", "another"] {
+        let before = client.expect("bootd-test: before ")?;
+        ensure!(before == "nothing", "in {boot} boot the disk is not pristine: {before}");
+        client.expect("bootd-test: wrote 4 MiB and read them back")?;
+        client.expect("bootd-test: ready")?;
+        if boot == "the first" {
+            // bootd is no part of what serves it.
+            server.success("kill -9 $(pidof bootd)", SOON)?;
+            client.console().type_line("check")?;
+            client.expect("bootd-test: still whole, written by ")?;
+            serve(&mut server)?;
+            let status = server.success("bootd status", SOON)?;
+            ensure!(status.contains("kernel"), "{status}");
+            client.console().type_line("check")?;
+            client.expect("bootd-test: still whole, written by ")?;
+            client.console().type_line("reboot")?;
+        }
+    }
+    client.console().type_line("poweroff")?;
+    client.wait_off()?;
+    server.success("cmp /dev/vda /tmp/linux.img", SOON)?;
+    Ok(())
+}
+
+/// Starts bootd, and waits until it answers.
+fn serve(server: &mut Appserver) -> Result {
+    server.success("(bootd serve >> /tmp/log 2>&1 &)", SOON)?;
+    let answers = "for i in $(seq 300); do bootd status > /dev/null 2>&1 && break; sleep 0.2; done";
+    let (told, code) = server.run(&format!("{answers}; bootd status || {{ cat /tmp/log; false; }}"), SOON)?;
+    ensure!(code == 0, "{told}");
     Ok(())
 }
