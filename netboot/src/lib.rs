@@ -6,10 +6,11 @@
 //! - [`Asker`] is who asks; [`plan`] is the one policy behind DHCP, TFTP, HTTP and `bootd explain`.
 //! - [`respond`] answers DHCP, with [`Leases`] as its memory.
 //! - [`tftp`] serves one file to one client; [`parse_http_path`] and [`parse_tftp_path`] say what a name means.
-//! - [`Boots`] keeps each boot's epoch and timeline.
+//! - [`Boots`] keeps each boot's epoch and timeline; [`diagnose()`] says why one did not come further.
 
 mod decision;
 mod dhcp;
+mod diagnose;
 mod leases;
 mod offer;
 mod options;
@@ -18,6 +19,7 @@ mod packet;
 mod paths;
 mod plan;
 mod pool;
+mod progress;
 mod proxy;
 mod pxe;
 mod reason;
@@ -33,6 +35,7 @@ pub mod tftp;
 pub use decision::{Decision, DhcpEvent, Outcome};
 pub use dhcp::respond;
 pub use dhcproto::v4::MessageType;
+pub use diagnose::{Cause, Finding, diagnose};
 pub use leases::{Lease, LeaseChange, LeaseState, Leases, NoAddress};
 pub use offer::{MAX_OFFERED, Offer, Start, image_of};
 pub use options::Options;
@@ -41,6 +44,7 @@ pub use packet::{Packet, PacketError};
 pub use paths::{Asked, FilePath, choices_url, menu_url, parse_http_path, parse_tftp_path, script_url};
 pub use plan::{BootPlan, BootProgram, plan, plan_as_usual};
 pub use pool::{MAX_POOL, PoolError, PoolRange};
+pub use progress::{Phase, Progress};
 pub use proxy::{Door, Shape, respond_as_proxy};
 pub use pxe::{Asker, Firmware, IpxeFeatures, Method, Stage};
 pub use reason::Reason;

@@ -9,6 +9,7 @@
 
 mod choosing;
 mod dhcp;
+mod diagnose;
 mod golden;
 mod guard;
 mod lab;
