@@ -45,6 +45,8 @@ use crate::serve::tftp::Tftp;
 use crate::space;
 use crate::state::{Counters, Link, State, Turns, unix_millis};
 use crate::systemd::{self, Given};
+use crate::taps::Taps;
+use crate::timelines::Timelines;
 
 /// How long all services together may take to drain. What is open then is broken off; clients of disks log in
 /// again when bootd is back.
@@ -106,6 +108,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let (journal, leases) = leases(&config)?;
     let links = links(&config, &files);
     let sockets = Sockets::bind(&config, &links, journal, given)?;
+    let taps = Taps::open(&links);
     privileges::drop_all(engine::privileges(&config)).map_err(|e| AppError::Privileges(e.to_string()))?;
 
     match lvm::images::clean_up(&config.images()) {
@@ -123,17 +126,24 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let parts = Parts { config, store, site, menus, files, leases };
     let state = Arc::new(state(parts, engine, events, counters));
     let serves = serves(&state);
+    // Before the disks are adopted, so that the step of that comes after those of the boot.
+    let timelines = Timelines::open(&state);
     let kept = boot::adopt(&state, adopted);
     if kept > 0 {
         tracing::info!("disks of an earlier process that are served again as they were: {kept}");
     }
     let recent = Arc::new(Recent::default());
-    let control = Control::new(Arc::clone(&state), Arc::clone(&recent), serves.clone(), started);
+    let control = Control::new(Arc::clone(&state), Arc::clone(&recent), serves.clone(), started, taps);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
     let result = runtime.block_on(async {
         let log = tokio::spawn(events::consume(told, recent));
+        let kept = tokio::spawn(Arc::clone(&timelines).keep());
         let result = serve(sockets, state, Arc::new(control), &serves).await;
+        kept.abort();
+        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || timelines.save()).await {
+            tracing::warn!("the end of the timelines is not kept: {e}");
+        }
         // What was told last is logged before the end; a sender that still lives does not hold that up.
         let _ = tokio::time::timeout(Duration::from_millis(500), log).await;
         result

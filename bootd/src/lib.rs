@@ -22,9 +22,11 @@ mod space;
 mod state;
 mod sys;
 mod systemd;
+mod taps;
 #[cfg(test)]
 mod testing;
 mod texts;
+mod timelines;
 
 pub use cli::main;
 pub use serve::iscsi::portal;

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use site::entity::{EntityName, Expression};
 use site::{ClientName, ImageName, MacAddr};
 
+use super::boots::BootsCommand;
+use super::capture::Capture;
 use super::site::SiteCommand;
 use crate::config::{Flags, size};
 
@@ -23,7 +26,7 @@ use crate::config::{Flags, size};
         bootd image add debian12 disk.raw                 take in a disk image\n  \
         bootd client add pc1 --mac 52:54:00:77:00:01 --image debian12\n  \
         bootd explain 52:54:00:77:00:01                   what would it get, and why?\n  \
-        bootd status pc1 --watch                          follow its boot\n  \
+        bootd boots pc1 --follow                          follow its boot\n  \
         bootd site log                                    who changed what?\n\n\
         Exit code: 0 done, 1 failed, 2 wrong usage."
 )]
@@ -47,8 +50,12 @@ pub(super) enum Command {
     /// See, change, import and export all that is known of the site
     #[command(subcommand)]
     Site(Box<SiteCommand>),
-    /// Say what a machine would get now, and why, without booting it
+    /// Say what a machine would get now, and why, without booting it, and why its last boot went wrong
     Explain(Explain),
+    /// List a machine's last boots, or tell one step by step
+    Boots(BootsCommand),
+    /// Write a machine's packets to a file for tcpdump or Wireshark
+    Capture(Capture),
     /// Print what a client would get for a template's name, and say from which file
     Render(Render),
     /// Show each client's last boot, step by step, and its disk
@@ -337,6 +344,15 @@ pub(super) enum Machine {
     Client(ClientName),
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(mac) => mac.fmt(f),
+            Self::Client(name) => name.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Machine {
     type Err = site::NameError;
 
@@ -358,7 +374,7 @@ impl<T: FromStr> FromStr for OrNone<T> {
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     size(text, None).ok_or_else(|| "not a size; write, for example, 8GiB".to_owned())
 }
 

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -29,6 +30,20 @@ pub(crate) struct Daemon {
     socket: PathBuf,
     /// What the changes are for.
     why: Option<String>,
+}
+
+/// An answer that comes piece by piece.
+pub(crate) struct Pieces<'a> {
+    daemon: &'a Daemon,
+    body: BodyDataStream,
+}
+
+impl Pieces<'_> {
+    /// The next piece; `None`: that was all.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        let piece = self.body.next().await?;
+        Some(piece.map_err(|e| self.daemon.broken(&e.to_string())))
+    }
 }
 
 impl Daemon {
@@ -83,6 +98,12 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Asks for something whose answer comes piece by piece.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Pieces<'_>, Failure> {
+        let answer = self.send(Method::GET, path, NOTHING).await?;
+        Ok(Pieces { daemon: self, body: Body::new(answer.into_body()).into_data_stream() })
     }
 
     /// Sends a request; an answer that is an error becomes a failure.

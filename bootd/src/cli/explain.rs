@@ -1,21 +1,30 @@
 //! `bootd explain`.
 
-use super::args::{Explain, Machine};
+use super::args::Explain;
 use super::daemon::Daemon;
+use super::paint::Paint;
 use super::site::values;
 use super::table::facts;
-use super::{Failure, show};
+use super::{Failure, boots, show};
 use crate::config::show_size;
 use crate::control::api::{Case, Explanation};
 
 pub(super) async fn run(explain: Explain) -> Result<(), Failure> {
     let daemon = Daemon::of(&explain.common.place.flags())?;
-    let machine = match explain.machine {
-        Machine::Mac(mac) => mac.to_string(),
-        Machine::Client(name) => name.to_string(),
-    };
+    let machine = explain.machine;
     let explanation: Explanation = daemon.get(&format!("/explain/{machine}")).await?;
-    show(explain.common.json, &explanation, describe)
+    let paint = Paint::of_output();
+    show(explain.common.json, &explanation, |explanation| {
+        let mut out = describe(explanation);
+        if explanation.mac.is_some() {
+            out.push_str("\nIts last boot: ");
+            out.push_str(&match &explanation.boot {
+                Some(boot) => boots::timeline(boot, paint),
+                None => format!("none is remembered.\n{}", boots::never(&machine.to_string())),
+            });
+        }
+        out
+    })
 }
 
 fn describe(explanation: &Explanation) -> String {
@@ -104,8 +113,15 @@ mod tests {
             why: why.iter().map(|reason| (*reason).to_owned()).collect(),
         };
         let cases = vec![case("a", &["both", "one"]), case("b", &["both", "other"])];
-        let explanation =
-            Explanation { mac: None, client: None, entity: None, cases, disk: None, script: None };
+        let explanation = Explanation {
+            mac: None,
+            client: None,
+            entity: None,
+            cases,
+            disk: None,
+            script: None,
+            boot: None,
+        };
         let text = describe(&explanation);
         assert_eq!(text.matches("because: both").count(), 1, "{text}");
         assert!(text.contains("because: one") && text.contains("because: other"), "{text}");

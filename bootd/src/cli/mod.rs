@@ -11,11 +11,14 @@ use serde::Serialize;
 use crate::control::api::Problem;
 
 mod args;
+mod boots;
+mod capture;
 mod check;
 mod client;
 pub(crate) mod daemon;
 mod explain;
 mod image;
+mod paint;
 mod render;
 mod serve;
 mod site;
@@ -38,6 +41,8 @@ pub fn main() -> ExitCode {
         Command::Client(command) => wait(client::run(command)),
         Command::Image(command) => wait(image::run(command)),
         Command::Site(command) => wait(site::run(*command)),
+        Command::Boots(boots) => wait(boots::run(boots)),
+        Command::Capture(capture) => wait(capture::run(capture)),
         Command::Explain(explain) => wait(explain::run(explain)),
         Command::Render(render) => wait(render::run(render)),
         Command::Status(status) => wait(status::run(status)),

@@ -7,14 +7,18 @@ use site::{ClientName, StoreState};
 
 use super::args;
 use super::daemon::Daemon;
+use super::paint::Paint;
 use super::table::{facts, table};
 use super::when::{moment, seconds};
-use super::{Failure, NO_CLIENTS, print, show};
+use super::{Failure, NO_CLIENTS, boots, print, show};
 use crate::config::show_size;
-use crate::control::api::{ClientStatus, ServerStatus, Status};
+use crate::control::api::{BootStatus, ClientStatus, ServerStatus, Status};
 
 /// How often `--watch` looks.
 const PERIOD: Duration = Duration::from_millis(500);
+
+/// How much of a step is shown in a table, in characters.
+const STEP_WIDTH: usize = 48;
 
 pub(super) async fn run(status: args::Status) -> Result<(), Failure> {
     let daemon = Daemon::of(&status.common.place.flags())?;
@@ -24,7 +28,8 @@ pub(super) async fn run(status: args::Status) -> Result<(), Failure> {
     };
     let first: Status = daemon.get(&path).await?;
     if !status.watch {
-        return show(status.common.json, &first, |first| describe(first, status.client.is_some()));
+        let paint = Paint::of_output();
+        return show(status.common.json, &first, |first| describe(first, status.client.is_some(), paint));
     }
     let mut watch = Watch::default();
     let mut now = first;
@@ -57,12 +62,7 @@ impl Watch {
                 out.push_str(&format!("{}  {} boots\n", moment(boot.started), client.name));
             }
             for step in boot.steps.iter().skip(*seen) {
-                out.push_str(&format!(
-                    "{:>12}  {}: {}\n",
-                    seconds(step.after),
-                    client.name,
-                    join(&step.what, &step.detail)
-                ));
+                out.push_str(&format!("{:>12}  {}: {}\n", seconds(step.after), client.name, step.text()));
             }
             *seen = boot.steps.len();
         }
@@ -70,13 +70,9 @@ impl Watch {
     }
 }
 
-fn join(what: &str, detail: &str) -> String {
-    if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
-}
-
-fn describe(status: &Status, one: bool) -> String {
+fn describe(status: &Status, one: bool, paint: Paint) -> String {
     if let (true, Some(client)) = (one, status.clients.first()) {
-        return timeline(client);
+        return timeline(client, paint);
     }
     let server = &status.server;
     let mut about = vec![
@@ -99,21 +95,31 @@ fn describe(status: &Status, one: bool) -> String {
             client.boot.as_ref().map_or_else(|| "never".to_owned(), |boot| moment(boot.started)),
             last.map_or_else(
                 || "-".to_owned(),
-                |step| format!("{} after {}", step.what, seconds(step.after)),
+                |step| format!("{} after {}", cut(&step.what), seconds(step.after)),
             ),
             disk.map_or_else(|| "-".to_owned(), |disk| disk.image.clone()),
             disk.map_or_else(
                 || "-".to_owned(),
                 |disk| format!("{} of {}", show_size(disk.used), show_size(disk.limit)),
             ),
+            client.boot.as_ref().map_or_else(|| "-".to_owned(), |boot| boots::state(boot, paint)),
         ]
     };
     out.push('\n');
     if status.clients.is_empty() {
         out.push_str(NO_CLIENTS);
     } else {
-        let rows: Vec<_> = status.clients.iter().map(row).collect();
-        out.push_str(&table(["CLIENT", "ADDRESS", "LAST BOOT", "LAST STEP", "IMAGE", "WRITTEN"], &rows));
+        let mut clients: Vec<&ClientStatus> = status.clients.iter().collect();
+        // Who needs help first; the others by name, as they came.
+        clients.sort_by_key(|client| !client.boot.as_ref().is_some_and(needs_help));
+        let rows: Vec<_> = clients.iter().map(|client| row(client)).collect();
+        out.push_str(&table(
+            ["CLIENT", "ADDRESS", "LAST BOOT", "LAST STEP", "IMAGE", "WRITTEN", "STATE"],
+            &rows,
+        ));
+        if let Some(client) = clients.first().filter(|client| client.boot.as_ref().is_some_and(needs_help)) {
+            out.push_str(&format!("Why, and what to do: bootd boots {} --boot 1\n", client.name));
+        }
     }
     if !status.caches.is_empty() {
         let rows: Vec<_> = status
@@ -170,7 +176,7 @@ fn site_state(server: &ServerStatus) -> String {
 }
 
 /// One client's last boot.
-fn timeline(client: &ClientStatus) -> String {
+fn timeline(client: &ClientStatus, paint: Paint) -> String {
     let mut out = facts(&[
         ("client", client.name.to_string()),
         ("MAC", client.mac.to_string()),
@@ -191,24 +197,39 @@ fn timeline(client: &ClientStatus) -> String {
             ),
         ),
     ]);
-    let Some(boot) = &client.boot else {
-        out.push_str("\nIt has not booted since the daemon started.\n");
-        return out;
-    };
-    out.push_str(&format!("\nLast boot: {} (epoch {})\n", moment(boot.started), boot.epoch));
-    for step in &boot.steps {
-        out.push_str(&format!("{:>12}  {}\n", seconds(step.after), join(&step.what, &step.detail)));
+    match &client.boot {
+        Some(boot) => out.push_str(&format!("\nLast boot: {}", boots::timeline(boot, paint))),
+        None => out.push_str(&format!("\n{}", boots::never(client.name.as_str()))),
     }
     out
+}
+
+fn needs_help(boot: &BootStatus) -> bool {
+    boot.findings.iter().any(|finding| finding.stops)
+}
+
+/// As much of a step as a table has room for.
+fn cut(text: &str) -> String {
+    if text.chars().count() <= STEP_WIDTH {
+        return text.to_owned();
+    }
+    text.chars().take(STEP_WIDTH - 3).chain("...".chars()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::{BootStatus, BootStep};
+    use netboot::Progress;
+
+    use crate::control::api::BootStep;
 
     fn status(epoch: &str, steps: usize) -> Status {
-        let step = |n| BootStep { after: n as u64 * 1500, what: format!("step {n}"), detail: String::new() };
+        let step = |n| BootStep {
+            after: n as u64 * 1500,
+            what: format!("step {n}"),
+            detail: String::new(),
+            failed: false,
+        };
         Status {
             server: ServerStatus {
                 name: "srv".into(),
@@ -231,6 +252,10 @@ mod tests {
                 boot: Some(BootStatus {
                     epoch: epoch.into(),
                     started: 0,
+                    progress: Progress::Booting,
+                    phases: vec![],
+                    left_out: 0,
+                    findings: vec![],
                     steps: (0..steps).map(step).collect(),
                 }),
                 disk: None,
@@ -255,7 +280,7 @@ mod tests {
         let reason = "connection refused".to_owned();
         all.server.store = StoreState::Offline { since: jiff::Timestamp::UNIX_EPOCH, reason };
         all.server.inactive = 2;
-        let text = describe(&all, false);
+        let text = describe(&all, false, Paint::PLAIN);
         for wanted in ["revision 1, from the local copy", "19", "connection refused", "2 entities are stored"]
         {
             assert!(text.contains(wanted), "{text}");
@@ -264,12 +289,12 @@ mod tests {
 
     #[test]
     fn tables_name_every_client() {
-        let all = describe(&status("a", 2), false);
+        let all = describe(&status("a", 2), false, Paint::PLAIN);
         assert!(all.contains("pc1") && all.contains("step 1 after 1.500 s"), "{all}");
         assert!(all.contains("warnings") && all.contains("96 % full"), "{all}");
-        let none = describe(&Status { clients: vec![], ..status("a", 2) }, false);
+        let none = describe(&Status { clients: vec![], ..status("a", 2) }, false, Paint::PLAIN);
         assert!(none.contains("bootd client add") && !none.contains("LAST BOOT"), "{none}");
-        let one = describe(&status("a", 2), true);
+        let one = describe(&status("a", 2), true, Paint::PLAIN);
         assert!(one.contains("from the pool"), "{one}");
         assert!(one.contains("epoch a") && one.contains("1.500 s  step 1"), "{one}");
     }

@@ -113,6 +113,11 @@ impl Config {
         self.data.join("site.copy")
     }
 
+    /// Where the timelines of clients' boots are kept.
+    pub(crate) fn boots(&self) -> PathBuf {
+        self.data.join("boots")
+    }
+
     /// The journal of leases.
     pub(crate) fn leases(&self) -> PathBuf {
         self.data.join("leases.journal")

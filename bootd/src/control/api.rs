@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use netboot::{Finding, Phase, Progress};
 use serde::{Deserialize, Serialize};
 use site::entity::{EntityName, Expression};
 use site::{Client, ClientName, Image, ImageName, MacAddr, StoreState, Version};
@@ -125,6 +126,8 @@ pub(crate) struct Explanation {
     pub(crate) disk: Option<ExplainedDisk>,
     /// The boot script, its secret masked, or why there can be none.
     pub(crate) script: Option<ExplainedScript>,
+    /// Its last boot, and what went wrong with it; `None`: none is remembered.
+    pub(crate) boot: Option<BootStatus>,
 }
 
 /// What a machine with that firmware would get on that interface.
@@ -267,8 +270,36 @@ pub(crate) struct BootStatus {
     pub(crate) epoch: String,
     /// When it began, in milliseconds since 1970.
     pub(crate) started: u64,
+    /// How it stands.
+    pub(crate) progress: Progress,
+    /// How long each part took that is over.
+    pub(crate) phases: Vec<PhaseTime>,
     /// Its steps, in their order.
     pub(crate) steps: Vec<BootStep>,
+    /// How many more steps there were than are kept.
+    pub(crate) left_out: u64,
+    /// What is wrong with it, what stops it first.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// How long a part of a boot took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PhaseTime {
+    /// Which.
+    pub(crate) phase: Phase,
+    /// In milliseconds.
+    pub(crate) took: u64,
+}
+
+/// `GET /boots/{machine}?last=N`: the boots of a machine that are remembered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BootHistory {
+    /// Whose.
+    pub(crate) mac: MacAddr,
+    /// Its client's name, if it is a client.
+    pub(crate) client: Option<ClientName>,
+    /// The newest first.
+    pub(crate) boots: Vec<BootStatus>,
 }
 
 /// One step of a boot.
@@ -280,6 +311,22 @@ pub(crate) struct BootStep {
     pub(crate) what: String,
     /// What of it.
     pub(crate) detail: String,
+    /// Whether it is what went wrong.
+    #[serde(default)]
+    pub(crate) failed: bool,
+}
+
+/// `GET /capture/{machine}`: when a capture is over, which is when the first of these is reached.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct CaptureLimits {
+    /// How long it lasts, in seconds.
+    pub(crate) seconds: u64,
+    /// How many packets are captured.
+    pub(crate) packets: u64,
+    /// How long the file may become, in bytes.
+    pub(crate) bytes: u64,
+    /// Whether what disks send is kept whole.
+    pub(crate) full: bool,
 }
 
 /// A client's disk.

@@ -12,7 +12,7 @@ use site::{Client, ClientName, Image, MacAddr, Site};
 
 use super::answer::Wrong;
 use super::api::{Case, ExplainedDisk, ExplainedScript, Explanation};
-use super::{Control, entities};
+use super::{Control, boots, entities};
 use crate::boot::{Login, overlay_limit};
 use crate::scripts::Script;
 use crate::state::{Link, State, unix_seconds};
@@ -39,6 +39,7 @@ pub(super) async fn explain(
             cases: Vec::new(),
             disk: None,
             script: None,
+            boot: None,
         }));
     };
     let leased = state.leases.lock().by_mac(mac, unix_seconds()).map(|lease| lease.address);
@@ -81,11 +82,12 @@ pub(super) async fn explain(
         }
         None => (None, None),
     };
-    Ok(Json(Explanation { mac: Some(mac), client, entity, cases, disk, script }))
+    let boot = boots::last(&state.boots.lock(), mac);
+    Ok(Json(Explanation { mac: Some(mac), client, entity, cases, disk, script, boot }))
 }
 
 /// The machine's MAC, and its client, also one that is not served. It is named by either.
-fn whose(site: &Site, machine: &str) -> Result<(Option<MacAddr>, Option<EntityId>), Wrong> {
+pub(super) fn whose(site: &Site, machine: &str) -> Result<(Option<MacAddr>, Option<EntityId>), Wrong> {
     let model = site.model();
     if let Ok(mac) = machine.parse::<MacAddr>() {
         let holder = model.holder(CLIENT_TYPE, "mac", &mac.to_string());

@@ -24,10 +24,13 @@ use crate::data::{Stamp, templates, templates_stamp};
 use crate::events::{Event, Recent};
 use crate::serve::ServiceError;
 use crate::state::State;
+use crate::taps::Taps;
 
 mod answer;
 pub(crate) mod api;
 mod boot_once;
+mod boots;
+mod capture;
 mod clients;
 pub(crate) mod entities;
 mod explain;
@@ -64,13 +67,21 @@ pub(crate) struct Control {
     started: u64,
     /// The templates' stamp when they were last read.
     templates: Mutex<Option<Stamp>>,
+    /// Through which packets are captured.
+    taps: Taps,
 }
 
 impl Control {
-    pub(crate) fn new(state: Arc<State>, recent: Arc<Recent>, serves: Vec<String>, started: u64) -> Self {
+    pub(crate) fn new(
+        state: Arc<State>,
+        recent: Arc<Recent>,
+        serves: Vec<String>,
+        started: u64,
+        taps: Taps,
+    ) -> Self {
         let templates = Mutex::new(templates_stamp(&state.config.menus()));
         let store = Arc::clone(&state.store);
-        Self { state, store, recent, serves, started, templates }
+        Self { state, store, recent, serves, started, templates, taps }
     }
 
     /// Puts the site as the database has it in force.
@@ -201,6 +212,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/boot-once", post(boot_once::set))
         .route("/images", get(images::list).post(images::add))
         .route("/images/{name}", get(images::show).delete(images::remove))
+        .route("/boots/{machine}", get(boots::boots))
+        .route("/capture/{machine}", get(capture::capture))
         .route("/explain/{machine}", get(explain::explain))
         .route("/render", get(render::render))
         .route("/status", get(status::status))

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State as Extract};
-use netboot::Boot;
 use serde::Deserialize;
 use site::Client;
 use tokio::task::spawn_blocking;
 
 use super::answer::Wrong;
-use super::api::{BootStatus, BootStep, ClientStatus, DiskState, ServerStatus, Status};
-use super::{Control, clients};
+use super::api::{ClientStatus, DiskState, ServerStatus, Status};
+use super::{Control, boots, clients};
 use crate::serve::dhcp;
 use crate::space;
 use crate::state::unix_seconds;
@@ -56,7 +55,7 @@ pub(super) async fn status(
             mac: client.mac,
             address: state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address),
             reserved: client.address,
-            boot: state.boots.lock().current(client.mac).map(boot),
+            boot: boots::last(&state.boots.lock(), client.mac),
             disk: disk_of(client),
         })
         .collect();
@@ -78,17 +77,4 @@ pub(super) async fn status(
         caches,
         events: control.recent.all(),
     }))
-}
-
-fn boot(boot: &Boot) -> BootStatus {
-    let step = |step: &netboot::Step| BootStep {
-        after: step.at_ms.saturating_sub(boot.started_ms),
-        what: step.kind.to_string(),
-        detail: step.detail.clone(),
-    };
-    BootStatus {
-        epoch: format!("{:x}", boot.epoch),
-        started: boot.started_ms,
-        steps: boot.steps.iter().map(step).collect(),
-    }
 }

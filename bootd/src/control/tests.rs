@@ -18,6 +18,7 @@ use crate::config::Flags;
 use crate::events::Recent;
 use crate::serve::ServiceError;
 use crate::state::State;
+use crate::taps::Taps;
 use crate::testing::{self, MAC};
 use crate::{app, boot};
 
@@ -37,7 +38,7 @@ impl Fixture {
         let mode = std::fs::metadata(state.config.socket()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "the socket is its user's alone");
         let serves = vec!["tests".to_owned()];
-        let control = Control::new(Arc::clone(&state), Arc::new(Recent::default()), serves, 1);
+        let control = Control::new(Arc::clone(&state), Arc::new(Recent::default()), serves, 1, Taps::none());
         let stop = CancellationToken::new();
         let running = tokio::spawn(socket.run(Arc::new(control), stop.clone()));
         let flags = Flags { data: Some(state.config.data.clone()), ..Flags::default() };

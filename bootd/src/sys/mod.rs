@@ -10,6 +10,7 @@ mod overhear;
 mod packet;
 mod pktinfo;
 mod solicit;
+mod tap;
 
 pub(crate) use arp::{ArpSocket, Watched as WatchedArp};
 pub(crate) use handed::handed_over;
@@ -18,3 +19,4 @@ pub(crate) use overhear::{AnyPortSender, Eavesdropper, Watched as WatchedEavesdr
 pub(crate) use packet::PacketSender;
 pub(crate) use pktinfo::{Datagram, PktinfoSocket, Watched as WatchedPktinfoSocket};
 pub(crate) use solicit::{HOP_LIMIT, RouterSocket, Solicitation, Watched as WatchedRouterSocket};
+pub(crate) use tap::Tap;
