@@ -90,6 +90,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-img", "qemu-utils"),
     ("/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so", "qemu-block-extra"),
     ("curl", "curl"),
+    ("nft", "nftables"),
+    ("tcpdump", "tcpdump"),
     ("atftp", "atftp"),
     ("tftp", "tftp-hpa"),
     ("dhclient", "isc-dhcp-client"),

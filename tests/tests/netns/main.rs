@@ -1,5 +1,6 @@
 //! bootd and the tools that everyone has, on a network of their own: no machine is emulated, so these take seconds.
 
+mod boots;
 mod crafted;
 mod database;
 mod dhcp;
