@@ -204,8 +204,16 @@ impl Boots {
             (_, None, _) => return,
         };
         // What the kind says already is not said twice.
-        let tells = matches!(kind, StepKind::Nak | StepKind::Silence);
-        self.record(mac, kind, &if tells { decision.to_string() } else { String::new() }, now_ms);
+        let detail = match kind {
+            StepKind::Nak | StepKind::Silence => decision.to_string(),
+            StepKind::Ack { .. } | StepKind::Told { .. }
+                if event.plan.boot_program.is_none() && event.plan.script_url.is_none() =>
+            {
+                event.plan.why.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            }
+            _ => String::new(),
+        };
+        self.record(mac, kind, &detail, now_ms);
     }
 
     /// Opens a boot if a DISCOVER at that stage begins one, and says which boot the machine is in.

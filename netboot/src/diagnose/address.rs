@@ -64,7 +64,7 @@ pub(super) fn other_server(view: &View) -> Option<Finding> {
             ),
             &format!(
                 "Switch DHCP off on {server} for this network; or leave the addresses to it and let bootd be a proxy \
-                 beside it (docs/booting.md); or have it name bootd as next server (option 66) and the boot program as \
+                 beside it (mode = \"proxy\" in [dhcp]); or have it name bootd as next server (option 66) and the boot program as \
                  boot file (option 67)."
             ),
         )

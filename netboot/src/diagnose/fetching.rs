@@ -157,6 +157,22 @@ pub(super) fn program_hangs(view: &View) -> Option<Finding> {
     ))
 }
 
+/// It was given an address and nothing else: by policy, or for want of a boot program. The step has the reason.
+pub(super) fn nothing_to_boot(view: &View) -> Option<Finding> {
+    let last = view.last_before(
+        |kind| matches!(kind, StepKind::Ack { .. } | StepKind::Told { .. }),
+        |kind| has_come(kind) || is_past_fetching(kind),
+    )?;
+    (!last.detail.is_empty()).then(|| {
+        view.finding(
+            Cause::Refused,
+            &[last],
+            format!("It was given an address and nothing to boot. {}", last.detail),
+            "If it may boot, see what it lacks (bootd explain MAC) and give it that: bootd client add, bootd client set.",
+        )
+    })
+}
+
 /// iPXE has its address, and no script was asked for.
 pub(super) fn no_script(view: &View) -> Option<Finding> {
     let last = view.last_before(
@@ -169,7 +185,7 @@ pub(super) fn no_script(view: &View) -> Option<Finding> {
                 || matches!(kind, StepKind::Missing { .. } | StepKind::Refused)
         },
     )?;
-    view.stalled.then(|| {
+    (view.stalled && last.detail.is_empty()).then(|| {
         view.finding(
             Cause::NoScript,
             &[last],
@@ -195,7 +211,7 @@ pub(super) fn nothing(view: &View) -> Option<Finding> {
                 || matches!(kind, StepKind::Missing { .. } | StepKind::Refused | StepKind::Discover { .. })
         },
     )?;
-    view.stalled.then(|| {
+    (view.stalled && last.detail.is_empty()).then(|| {
         view.finding(
             Cause::NothingFetched,
             &[last],

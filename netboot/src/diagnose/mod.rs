@@ -102,7 +102,7 @@ pub fn diagnose(boot: &Boot, earlier: &[&Boot], now_ms: u64) -> Vec<Finding> {
 type Rule = fn(&View) -> Option<Finding>;
 
 /// Of what stops a boot, what happened later comes first.
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 20] = [
     disk::full,
     disk::failed,
     disk::no_second_login,
@@ -110,6 +110,7 @@ const RULES: [Rule; 19] = [
     disk::no_login,
     disk::script_failed,
     fetching::refused,
+    fetching::nothing_to_boot,
     fetching::missing,
     fetching::stalls,
     fetching::loops,

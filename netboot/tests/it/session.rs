@@ -1,6 +1,6 @@
 //! Which boot a machine is in, and what is remembered of it.
 
-use netboot::{Boot, BootEntry, Boots, Fetch, FetchEnd, Stage, StepKind};
+use netboot::{Boot, BootEntry, Boots, Cause, Fetch, FetchEnd, Stage, StepKind};
 
 use crate::lab::{Lab, START, ip, mac};
 use crate::wire::{discover, selecting};
@@ -284,6 +284,10 @@ fn dhcp_writes_the_timeline() {
     happens(&mut lab, rom(discover(mac(2))));
     happens(&mut lab, rom(selecting(mac(1), ip(11), ip(2))));
     happens(&mut lab, discover(mac(5)));
+    // One that is disabled is told so, in its timeline.
+    happens(&mut lab, rom(discover(mac(6))));
+    lab.settings.pool = Some(crate::lab::pool(100, 120));
+    happens(&mut lab, rom(selecting(mac(6), ip(100), crate::lab::SERVER)));
     let kinds = |boots: &Boots, last| -> Vec<StepKind> {
         boots
             .current(mac(last))
@@ -294,6 +298,11 @@ fn dhcp_writes_the_timeline() {
     assert_eq!(kinds(&boots, 2), [asked, StepKind::Silence]);
     let silence = &boots.current(mac(2)).unwrap().steps[1];
     assert!(silence.detail.contains("There is no pool"), "{}", silence.detail);
+    let found = netboot::diagnose(boots.current(mac(6)).unwrap(), &[], NOW);
+    assert!(
+        found.iter().any(|one| one.cause == Cause::Refused && one.what.contains("disabled")),
+        "{found:#?}"
+    );
     assert_eq!(kinds(&boots, 1), [], "a REQUEST opens nothing");
     assert_eq!(kinds(&boots, 5), [], "nor does a system");
 }
