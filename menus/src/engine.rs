@@ -8,6 +8,7 @@ mod files;
 mod guard;
 mod locate;
 mod lookup;
+mod quoting;
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -72,6 +73,9 @@ impl Engine {
         ipxe.register_filter("replace", lookup::replace);
         ipxe.register_filter("file_url", files::file_url);
         ipxe.register_filter("beside", files::beside);
+        ipxe.register_filter("quoted", quoting::quoted);
+        ipxe.register_filter("grub_words", quoting::grub_words);
+        ipxe.register_filter("grub_path", quoting::grub_path);
         lookup::register(&mut ipxe);
         // As they were written, for errors that show their lines; then what is rendered.
         ipxe.clone().add_raw_templates(texts).map_err(|error| load_error(&error))?;

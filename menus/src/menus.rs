@@ -40,16 +40,26 @@ macro_rules! shipped {
 
 shipped! {
     "autoexec.ipxe",
+    "autoinstall/meta-data",
+    "autoinstall/user-data",
+    "autoinstall/vendor-data",
     "choice-installer.ipxe",
     "choice-linux.ipxe",
     "choice-local.ipxe",
     "choice-program.ipxe",
     "choice-wim.ipxe",
+    "classic.ipxe",
     "default.ipxe",
+    "grub/grub.cfg",
+    "kickstart.cfg",
     "menu.ipxe",
     "nodisk.ipxe",
+    "parts/arguments",
     "parts/failed.ipxe",
     "parts/keep-san.ipxe",
+    "preseed.cfg",
+    "pxelinux.cfg/default",
+    "unattend.xml",
 }
 
 /// The type of the entities that boot.
@@ -132,6 +142,12 @@ impl Menus {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.instances(name).is_some()
+    }
+
+    /// The same, for templates of the site's own only: what bootd brings along leaves a file of the admin's its name.
+    #[must_use]
+    pub fn has_own(&self, name: &str) -> bool {
+        self.instances(name).is_some_and(|(_, instances)| instances.values().any(|file| !file.shipped))
     }
 
     /// The template that the client in `context` gets for `name`, which may have its `.tera` or not: of the instances

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tera::{Error, Kwargs, State, Tera, TeraResult, Value};
 
 use super::guard::STEP;
+use super::variables;
 use crate::escape::Language;
 use crate::labnet::Host;
 use crate::menus::{MAX_LOOKED_UP, MAX_OUTPUT, MAX_RANGE};
@@ -108,6 +109,7 @@ pub(super) fn register(tera: &mut Tera) {
     tera.register_function("vars", vars);
     tera.register_function("table", table);
     tera.register_function("entities", entities);
+    tera.register_function("entity", entity);
     tera.register_function("find", find);
     tera.register_function("conf", conf);
 }
@@ -233,6 +235,23 @@ fn entities(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Value> {
     })
 }
 
+/// `entity(type, entity)`: all variables of an entity, as a map, and its `name`. One that does not exist has none.
+#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for functions")]
+fn entity(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Value> {
+    scoped(|scope| {
+        let (kind, entity) = scope.subject(&kwargs)?;
+        let all = scope.view.variables(kind, entity);
+        scope.count(all.iter().map(|variable| variable.values.len()).sum())?;
+        scope.count_bytes(all.iter().flat_map(|variable| &variable.values).map(|value| value.len()).sum())?;
+        for (variable, value) in all.iter().flat_map(|v| v.values.iter().map(move |value| (v.name, value))) {
+            scope.check(value, || format!("{variable} of {kind} {entity}"))?;
+        }
+        let mut name = tera::Map::new();
+        name.insert("name".into(), Value::normal_string(entity));
+        Ok(variables(all, &Value::from(name)))
+    })
+}
+
 /// `find(type, VARIABLE=VALUE, ...)`: the names of the entities of a type for which all of that holds.
 #[expect(clippy::needless_pass_by_value, reason = "Tera's signature for functions")]
 fn find(kwargs: Kwargs, _: &State<'_>) -> TeraResult<Value> {
@@ -347,7 +366,7 @@ pub(super) fn replace(value: &str, kwargs: Kwargs, _: &State<'_>) -> TeraResult<
     Ok(value.replace(from, to))
 }
 
-fn within(length: usize, filter: &str) -> TeraResult<()> {
+pub(super) fn within(length: usize, filter: &str) -> TeraResult<()> {
     if length <= MAX_VARIABLE {
         return Ok(());
     }

@@ -36,7 +36,7 @@ fn what_a_template_names_must_exist_when_it_is_loaded() {
 fn an_unknown_template_lists_those_that_exist() {
     let menus = one("lab.ipxe.tera", "");
     let error = menus.render("lob.ipxe", &rook()).unwrap_err().to_string();
-    assert_has(&error, &["lob.ipxe;", "default.ipxe, lab.ipxe, menu.ipxe, nodisk.ipxe"]);
+    assert_has(&error, &["lob.ipxe;", " default.ipxe,", " lab.ipxe,", " menu.ipxe, nodisk.ipxe"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Templates of both languages on a real site.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use menus::ConfigView;
@@ -39,6 +40,46 @@ pub(super) fn site(lines: &str) -> Arc<dyn ConfigView> {
          variable = 'acc_user'
          definition = { edit = 'column', table = 'access', place = 2 }",
     );
+    let (model, _) = Model::default().apply(&definitions).unwrap();
+    let (model, _) = model.apply(&words(lines)).unwrap();
+    Arc::new(model)
+}
+
+/// The same on a site whose clients have these variables too, any text each.
+pub(super) fn apply(variables: &[&str], lines: &str) -> Arc<dyn ConfigView> {
+    let define = |variable: &&str| Edit::Define {
+        kind: "client".parse().unwrap(),
+        variable: variable.parse().unwrap(),
+        definition: Some(Box::default()),
+    };
+    let (model, _) = Model::default().apply(&variables.iter().map(define).collect::<Vec<_>>()).unwrap();
+    let (model, _) = model.apply(&words(lines)).unwrap();
+    Arc::new(model)
+}
+
+/// A site with these entities, a variable's value a line, and client rook with these variables. A variable that comes
+/// again has several values.
+pub(super) fn made(entities: &[&str], rook: &[&str]) -> Arc<dyn ConfigView> {
+    let mut all: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    let rook = rook.iter().map(|line| ("client/rook", *line));
+    for (entity, line) in entities.iter().map(|line| line.split_once(' ').unwrap()).chain(rook) {
+        let (variable, value) = line.split_once(' ').unwrap();
+        all.entry(entity).or_default().entry(variable).or_default().push(value);
+    }
+    let created = all.keys().map(|name| Edit::Create { entity: name.parse().unwrap() });
+    let set = all.iter().flat_map(|(entity, variables)| {
+        variables.iter().map(|(variable, values)| Edit::Set {
+            entity: entity.parse().unwrap(),
+            variable: variable.parse().unwrap(),
+            values: values.iter().copied().collect(),
+            expect: None,
+        })
+    });
+    let (model, _) = Model::default().apply(&created.chain(set).collect::<Vec<_>>()).unwrap();
+    Arc::new(model)
+}
+
+fn words(lines: &str) -> Vec<Edit> {
     let own = lines.lines().filter(|line| !line.trim().is_empty()).map(|line| {
         let mut words = line.split_whitespace();
         let entity = words.next().unwrap().parse().unwrap();
@@ -52,9 +93,7 @@ pub(super) fn site(lines: &str) -> Arc<dyn ConfigView> {
             },
         }
     });
-    let (model, _) = Model::default().apply(&definitions).unwrap();
-    let (model, _) = model.apply(&own.collect::<Vec<_>>()).unwrap();
-    Arc::new(model)
+    own.collect()
 }
 
 fn lab() -> Arc<dyn ConfigView> {

@@ -5,9 +5,12 @@
 mod bounds;
 mod errors;
 mod golden;
+mod guide;
+mod installers;
 mod instances;
 mod labnet;
 mod lines;
+mod loaders;
 mod lookups;
 mod random;
 

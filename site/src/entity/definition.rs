@@ -302,7 +302,9 @@ mod tests {
         let names: Vec<_> = shipped.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names,
-            ["app", "choice", "client", "file", "group", "image", "monitor", "server", "site", "user"]
+            [
+                "app", "choice", "client", "file", "group", "image", "mirror", "monitor", "server", "site", "user"
+            ]
         );
         for (kind, definition) in shipped.iter() {
             assert!(definition.about.ends_with('.'), "{kind}");
