@@ -33,6 +33,7 @@ use crate::data::{self, DataDirectory, DataError};
 use crate::engine;
 use crate::events::{self, Events, Recent};
 use crate::machine::Machine;
+use crate::mirror::Mirrors;
 use crate::privileges;
 use crate::serve::ServiceError;
 use crate::serve::dhcp::Dhcp;
@@ -169,6 +170,7 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
     State {
         links: links(&config, &files),
         relayed: relayed(&config, &files),
+        mirrors: Mirrors::open(config.mirror_directory.clone(), config.mirror_limit.0, events.clone()),
         config,
         site: ArcSwap::new(site),
         store,

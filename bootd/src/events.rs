@@ -84,6 +84,17 @@ pub(crate) enum Event {
     },
     /// A template was edited.
     MenusChanged,
+    /// A mirror has fetched a file.
+    Mirrored {
+        /// From where.
+        url: String,
+        /// How long it is.
+        bytes: u64,
+        /// How long that took.
+        took: Duration,
+        /// Whether its sum was compared with what it should be.
+        verified: bool,
+    },
 }
 
 impl fmt::Display for Event {
@@ -99,6 +110,10 @@ impl fmt::Display for Event {
             Self::Trouble { service, what } => write!(f, "{service}: {what}"),
             Self::SiteChanged { revision } => write!(f, "site changed, revision {revision} is in force"),
             Self::MenusChanged => f.write_str("templates changed, they are in force"),
+            Self::Mirrored { url, bytes, took, verified } => {
+                let sum = if *verified { "its sum is right" } else { "there is no sum for it" };
+                write!(f, "mirror: {url} is stored, {bytes} bytes in {} ms, {sum}", took.as_millis())
+            }
         }
     }
 }
@@ -151,7 +166,9 @@ pub(crate) async fn consume(mut events: mpsc::Receiver<Event>, recent: Arc<Recen
         let Some(unsaid) = quiet.admit(&event, Instant::now()) else { continue };
         let text = if unsaid == 0 { event.to_string() } else { format!("{event} ({unsaid} more like it)") };
         match &event {
-            Event::Step { .. } | Event::SiteChanged { .. } | Event::MenusChanged => tracing::info!("{text}"),
+            Event::Step { .. } | Event::SiteChanged { .. } | Event::MenusChanged | Event::Mirrored { .. } => {
+                tracing::info!("{text}");
+            }
             _ => tracing::warn!("{text}"),
         }
         recent.push(text);
@@ -180,7 +197,7 @@ impl Quiet {
     /// Whether to log it: `Some` with how many of the same were kept quiet since the last line.
     fn admit(&mut self, event: &Event, now: Instant) -> Option<u64> {
         match event {
-            Event::SiteChanged { .. } | Event::MenusChanged => Some(0),
+            Event::SiteChanged { .. } | Event::MenusChanged | Event::Mirrored { .. } => Some(0),
             Event::Step { who, what } => self.steps.admit(format!("{who}: {what}"), now),
             Event::UnknownClient { mac, .. } => self.strangers.admit(format!("unknown {mac}"), now),
             Event::Refused { service, peer, .. } => {

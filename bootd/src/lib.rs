@@ -15,6 +15,7 @@ mod events;
 mod logins;
 mod machine;
 mod managed;
+mod mirror;
 mod privileges;
 mod scripts;
 mod serve;

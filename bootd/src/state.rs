@@ -16,6 +16,7 @@ use site::{MacAddr, Site, Store, StoreError};
 
 use crate::config::Config;
 use crate::events::{Event, Events};
+use crate::mirror::Mirrors;
 use crate::serve::files::Files;
 use crate::serve::iscsi::TargetTable;
 
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) menus: ArcSwap<Menus>,
     /// The files that clients may fetch.
     pub(crate) files: Files,
+    /// The files of other servers that are kept here.
+    pub(crate) mirrors: Mirrors,
     /// The maker of clients' disks. Calls may block: use `spawn_blocking`.
     pub(crate) engine: Arc<dyn Engine>,
     /// The disks that may be logged in to.

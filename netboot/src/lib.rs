@@ -5,7 +5,8 @@
 //! - [`Packet::parse`] is the guard at the door: whatever arrives, it yields a packet or an error, never a panic.
 //! - [`Asker`] is who asks; [`plan`] is the one policy behind DHCP, TFTP, HTTP and `bootd explain`.
 //! - [`respond`] answers DHCP, with [`Leases`] as its memory.
-//! - [`tftp`] serves one file to one client; [`parse_http_path`] and [`parse_tftp_path`] say what a name means.
+//! - [`tftp`] serves one file to one client; [`parse_http_path`] and [`parse_tftp_path`] say what a name means, and
+//!   [`search()`] what a boot loader would ask for next.
 //! - [`Boots`] keeps each boot's epoch and timeline; [`diagnose()`] says why one did not come further.
 
 mod decision;
@@ -24,6 +25,7 @@ mod proxy;
 mod pxe;
 mod reason;
 mod reply;
+mod search;
 mod session;
 mod settings;
 mod shapes;
@@ -49,6 +51,7 @@ pub use proxy::{Door, Shape, respond_as_proxy};
 pub use pxe::{Asker, Firmware, IpxeFeatures, Method, Stage};
 pub use reason::Reason;
 pub use reply::{Destination, Reply};
+pub use search::search;
 pub use session::{Boot, BootEntry, Boots, Step};
 pub use settings::{Interface, Mode, Settings, Unknown};
 pub use shapes::Shapes;

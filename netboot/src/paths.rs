@@ -21,6 +21,7 @@ const MENU: &str = "menu.ipxe";
 const CHOICE: &str = "choice";
 const SCRIPT_SUFFIX: &str = ".ipxe";
 const AUTOEXEC: &str = "autoexec.ipxe";
+const MIRROR: &str = "mirror";
 
 /// What a name that a client asks for stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,13 @@ pub enum Asked {
     },
     /// Where a user has their files, by the user's name.
     UserHome(EntityName),
+    /// A file of another server, that a mirror of the site brings.
+    Mirrored {
+        /// The mirror.
+        mirror: String,
+        /// The file there.
+        path: FilePath,
+    },
     /// Nothing that there could be: not valid as a name, or none of the places that are served.
     Other,
 }
@@ -82,6 +90,11 @@ impl FilePath {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// `name` in `folder`, both of them parts of paths already; an empty folder is the root.
+    pub(crate) fn join(folder: &str, name: &str) -> Self {
+        if folder.is_empty() { Self(name.to_owned()) } else { Self(format!("{folder}/{name}")) }
     }
 }
 
@@ -118,9 +131,10 @@ fn scripts(asker: &Asker, iface: &Interface, settings: &Settings) -> String {
     format!("{}/boot/{mac}", settings.http_origin(iface))
 }
 
-/// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `menu.ipxe` and `choice/<name>.ipxe` beside it, `/files/<path>`, and for managed files
-/// `/client/files`, `/client/files/<name>` and `/client/bootd-files.sh`; for login screens `/wallpaper?w=&h=` and
-/// `/user/<name>/home`. Elsewhere a query means nothing.
+/// What an HTTP request's path stands for: `/boot/<mac>/script.ipxe`, `menu.ipxe` and `choice/<name>.ipxe` beside it,
+/// `/files/<path>`, for managed files `/client/files`, `/client/files/<name>` and `/client/bootd-files.sh`, for login screens
+/// `/wallpaper?w=&h=` and `/user/<name>/home`, and `/mirror/<mirror>/<path>`. A mirror is also the folder `mirror` of the
+/// files, so that whatever names a file can name one of its. Elsewhere than for wallpapers a query means nothing.
 #[must_use]
 pub fn parse_http_path(path: &str) -> Asked {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -134,6 +148,7 @@ pub fn parse_http_path(path: &str) -> Asked {
         ["client", "bootd-files.sh"] => Asked::ManagedProgram,
         ["wallpaper"] => wallpaper(query),
         ["user", name, "home"] => name.parse().map_or(Asked::Other, Asked::UserHome),
+        [MIRROR, rest @ ..] => mirrored(rest),
         _ => Asked::Other,
     }
 }
@@ -170,7 +185,20 @@ fn script(parts: &[&str]) -> Option<Asked> {
     }
 }
 
+/// `<mirror>/<path>`
+fn mirrored(parts: &[&str]) -> Asked {
+    match parts {
+        [_] | [] => Asked::Other,
+        [mirror, path @ ..] => {
+            Asked::Mirrored { mirror: (*mirror).to_owned(), path: FilePath(path.join("/")) }
+        }
+    }
+}
+
 fn file(parts: &[&str]) -> Asked {
+    if let Some(rest) = parts.strip_prefix(&[MIRROR]) {
+        return mirrored(rest);
+    }
     match parts.last() {
         None => Asked::Other,
         Some(&AUTOEXEC) => Asked::Autoexec,

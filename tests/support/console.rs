@@ -77,6 +77,23 @@ impl Console {
     /// # Errors
     /// When it does not come in that time, the machine ends before, or shows that it has given up.
     pub fn expect(&mut self, text: &str, within: Duration) -> Result<String> {
+        self.expect_by(text, within, find)
+    }
+
+    /// The same for what is painted: a menu has no lines, and puts each of its words in its place.
+    ///
+    /// # Errors
+    /// As for [`Console::expect`].
+    pub fn expect_painted(&mut self, text: &str, within: Duration) -> Result {
+        self.expect_by(text, within, find_painted).map(|_| ())
+    }
+
+    fn expect_by(
+        &mut self,
+        text: &str,
+        within: Duration,
+        find: impl Fn(&[u8], usize, &str) -> Option<(usize, String)>,
+    ) -> Result<String> {
         let deadline = Instant::now() + within;
         let mut screen = self.shown.lock();
         loop {
@@ -193,6 +210,11 @@ fn find(text: &[u8], from: usize, wanted: &str) -> Option<(usize, String)> {
     let line = text.get(end..)?;
     let length = line.iter().position(|byte| *byte == b'\n')?;
     Some((end, readable(line.get(..length)?).trim().to_owned()))
+}
+
+/// The same, wherever it stands and however the cursor was moved in between. What is painted is no place to go on from.
+fn find_painted(text: &[u8], from: usize, wanted: &str) -> Option<(usize, String)> {
+    readable(text.get(from..)?).contains(wanted).then(|| (from, String::new()))
 }
 
 /// The text without colours, cursor movements and other control characters.

@@ -38,6 +38,8 @@ pub struct DaemonOptions {
     pub data: Option<PathBuf>,
     /// Where it tells how it is: [`Manager::path`].
     pub notify: Option<PathBuf>,
+    /// More for its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// One step of a boot, as `bootd status --json` shows it.
@@ -357,6 +359,7 @@ fn serve_command(lab: &Lab, options: &DaemonOptions) -> Result<(PathBuf, Command
         }
     }
     command.args(&options.arguments);
+    command.envs(options.environment.iter().map(|(name, value)| (name, value)));
     command.envs(options.notify.as_ref().map(|path| ("NOTIFY_SOCKET", path)));
     Ok((binary, command))
 }

@@ -124,6 +124,14 @@ impl VirtualClient {
         self.console.expect(text, BOOT).context(format!("client {}", self.name))
     }
 
+    /// Waits until `text` is painted on the console.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub fn expect_painted(&mut self, text: &str) -> Result {
+        self.console.expect_painted(text, BOOT).context(format!("client {}", self.name))
+    }
+
     /// Pulls the plug and puts it in again. The console begins anew.
     ///
     /// # Errors

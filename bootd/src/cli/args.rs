@@ -47,6 +47,9 @@ pub(super) enum Command {
     /// Add, show and remove disk images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// See, fetch and drop what mirrors keep of other servers' files
+    #[command(subcommand)]
+    Mirror(MirrorCommand),
     /// See, change, import and export all that is known of the site
     #[command(subcommand)]
     Site(Box<SiteCommand>),
@@ -294,6 +297,43 @@ pub(super) enum ImageCommand {
         /// Even if clients boot from it; they are then left without an image
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MirrorCommand {
+    /// List all mirrors, or the files that one has stored
+    List {
+        /// Its name
+        name: Option<EntityName>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have files stored before a client asks for them
+    #[command(
+        after_help = "What is stored already is looked at: whether it is still what the upstream has.\n\n\
+        Examples:\n  \
+        bootd mirror fetch debian dists/bookworm/Release\n  \
+        bootd mirror fetch debian some/linux some/initrd.gz --json"
+    )]
+    Fetch {
+        /// The mirror's name
+        name: EntityName,
+        /// The files' paths there
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Drop what a mirror has stored, or of that one file; it is fetched again when somebody asks for it
+    #[command(after_help = "Examples:\n  bootd mirror drop debian\n  bootd mirror drop debian some/linux")]
+    Drop {
+        /// The mirror's name
+        name: EntityName,
+        /// The file's path there
+        path: Option<String>,
         #[command(flatten)]
         common: Common,
     },

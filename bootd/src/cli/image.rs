@@ -1,16 +1,15 @@
 //! `bootd image`.
 
-use std::io::{IsTerminal as _, stderr};
 use std::path::Path;
 
 use hyper::Method;
-use indicatif::{ProgressBar, ProgressStyle};
 use site::{ClientName, Image, ImageName};
 
 use super::args::{Common, ImageCommand};
 use super::daemon::{Daemon, NOTHING};
+use super::progress::Progress;
 use super::table::{facts, table};
-use super::{Failure, print, show};
+use super::{Failure, show};
 use crate::config::show_size;
 use crate::control::api::{Edit, ImageEntry, ImportLine, ImportRequest};
 
@@ -85,39 +84,6 @@ async fn add(name: ImageName, file: &Path, in_place: bool, common: &Common) -> R
         }
         ImportLine::Progress { .. } | ImportLine::Failed(_) => String::new(),
     })
-}
-
-/// How far an import is: a bar on a terminal, a line at every tenth elsewhere, nothing with `--json`.
-struct Progress {
-    bar: Option<ProgressBar>,
-    tenths: std::cell::Cell<Option<u64>>,
-    silent: bool,
-}
-
-impl Progress {
-    fn new(silent: bool) -> Self {
-        let bar = (!silent && stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Self { bar, tenths: std::cell::Cell::new(None), silent }
-    }
-
-    fn at(&self, done: u64, total: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(total);
-            bar.set_position(done);
-            return;
-        }
-        let tenths = done.saturating_mul(10).checked_div(total).unwrap_or(10);
-        if !self.silent && self.tenths.replace(Some(tenths)) != Some(tenths) {
-            let _ = print(&format!("{}% of {}\n", tenths * 10, show_size(total)));
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
-    }
 }
 
 fn list(images: &[ImageEntry]) -> String {

@@ -18,7 +18,9 @@ mod client;
 pub(crate) mod daemon;
 mod explain;
 mod image;
+mod mirror;
 mod paint;
+mod progress;
 mod render;
 mod serve;
 mod site;
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Client(command) => wait(client::run(command)),
         Command::Image(command) => wait(image::run(command)),
+        Command::Mirror(command) => wait(mirror::run(command)),
         Command::Site(command) => wait(site::run(*command)),
         Command::Boots(boots) => wait(boots::run(boots)),
         Command::Capture(capture) => wait(capture::run(capture)),

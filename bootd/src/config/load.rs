@@ -32,9 +32,23 @@ const LEAST_OVERLAY: u64 = 1 << 20;
 /// What a client may write when nothing is said, in bytes.
 const DEFAULT_OVERLAY: u64 = 20 << 30;
 
-/// Where Debian, Fedora, Arch and a build by hand put boot programs.
-const BOOT_PROGRAMS: [&str; 4] =
-    ["/usr/lib/ipxe", "/usr/share/ipxe", "/usr/share/ipxe/x86_64", "/usr/local/share/ipxe"];
+/// The least that mirrors may be allowed to keep, in bytes: an installer's kernel and first root file system.
+const LEAST_MIRROR: u64 = 128 << 20;
+
+/// What mirrors may keep when nothing is said, in bytes.
+const DEFAULT_MIRROR: u64 = 20 << 30;
+
+/// Where Debian, Fedora, Arch and a build by hand put iPXE, and then where Debian puts PXELINUX and its menus, Fedora
+/// both.
+const BOOT_PROGRAMS: [&str; 7] = [
+    "/usr/lib/ipxe",
+    "/usr/share/ipxe",
+    "/usr/share/ipxe/x86_64",
+    "/usr/local/share/ipxe",
+    "/usr/lib/PXELINUX",
+    "/usr/lib/syslinux/modules/bios",
+    "/usr/share/syslinux",
+];
 
 /// The file as read: what everything else is checked against.
 pub(super) struct Source {
@@ -167,6 +181,11 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
                 None => DEFAULT_OVERLAY,
             }),
             overlay_directory: source.absolute(wire.overlay.directory.as_ref(), || data.join("overlays"))?,
+            mirror_limit: Bytes(match &wire.mirror.limit {
+                Some(limit) => source.size(limit, None, LEAST_MIRROR, "limit = \"50GiB\"")?,
+                None => DEFAULT_MIRROR,
+            }),
+            mirror_directory: source.absolute(wire.mirror.directory.as_ref(), || data.join("mirror"))?,
             site: site(source)?,
             data,
         })

@@ -84,6 +84,10 @@ pub(crate) struct Config {
     pub(crate) overlay_limit: Bytes,
     /// Where the overlays lie.
     pub(crate) overlay_directory: PathBuf,
+    /// How much all mirrors together may keep.
+    pub(crate) mirror_limit: Bytes,
+    /// Where they keep it.
+    pub(crate) mirror_directory: PathBuf,
 }
 
 impl Config {

@@ -115,6 +115,8 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         ("[overlay]\nlimit = \"0\"", "2:9", "less than 1 MiB", "limit = \"20GiB\""),
         ("[overlay]\nlimit = \"50%\"", "2:9", "no size", "limit = \"20GiB\""),
         ("[overlay]\ndirectory = \"overlays\"", "2:13", "not an absolute path", "\"/\""),
+        ("[mirror]\nlimit = \"1MiB\"", "2:9", "less than 128 MiB", "limit = \"50GiB\""),
+        ("[mirror]\ndirectory = \"mirror\"", "2:13", "not an absolute path", "\"/\""),
     ];
     for (text, place, what, remedy) in table {
         // An interface is needed to come as far as the wrong value, and must not shift its line.
@@ -145,7 +147,7 @@ fn the_examples_in_errors_are_every_key_and_are_right() {
         };
         load(&text).unwrap_or_else(|e| panic!("{key}: {e}"));
     }
-    let sections = ["", "dhcp", "tftp", "http", "iscsi", "cache", "overlay", "engine"];
+    let sections = ["", "dhcp", "tftp", "http", "iscsi", "cache", "overlay", "mirror", "engine"];
     let tables = ["interface", "subnet"];
     for section in sections {
         let message = match section {

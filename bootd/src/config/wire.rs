@@ -29,6 +29,7 @@ pub(super) struct Wire {
     pub(super) cache: Cache,
     pub(super) overlay: Overlay,
     pub(super) engine: Engine,
+    pub(super) mirror: Mirror,
 }
 
 /// `[dhcp]`
@@ -98,6 +99,14 @@ pub(super) struct Engine {
     pub(super) space_size: Option<Spanned<String>>,
 }
 
+/// `[mirror]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Mirror {
+    pub(super) limit: Option<Spanned<String>>,
+    pub(super) directory: Option<Spanned<PathBuf>>,
+}
+
 /// One name, or a list of them: `"eth1"` or `["eth1", "eth2"]`.
 #[derive(Debug)]
 pub(super) struct Names(pub(super) Vec<String>);
@@ -157,4 +166,6 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("engine.overlays", "overlays = \"thin\""),
     ("engine.space", "space = \"/dev/disk/by-id/OVERLAYS\""),
     ("engine.space_size", "space_size = \"100GiB\""),
+    ("mirror.limit", "limit = \"20GiB\""),
+    ("mirror.directory", "directory = \"/srv/mirror\""),
 ];

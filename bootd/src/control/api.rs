@@ -111,6 +111,85 @@ pub(crate) enum Whom {
     Where(Expression),
 }
 
+/// `GET /mirrors`: the mirrors, and what they have stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MirrorList {
+    /// By name.
+    pub(crate) mirrors: Vec<MirrorEntry>,
+    /// What all of them have stored, in bytes.
+    pub(crate) bytes: u64,
+    /// How much that may be, in bytes.
+    pub(crate) limit: u64,
+}
+
+/// One mirror.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MirrorEntry {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where its files come from; `None`: the site has it no more, or what the site says makes no sense.
+    pub(crate) url: Option<String>,
+    /// How many files it has stored.
+    pub(crate) files: usize,
+    /// How long they are together, in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// A file that a mirror has stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredFile {
+    /// The mirror.
+    pub(crate) mirror: String,
+    /// The file's path there.
+    pub(crate) path: String,
+    /// Where it came from.
+    pub(crate) url: String,
+    /// Its length, in bytes.
+    pub(crate) size: u64,
+    /// Its SHA-256 sum.
+    pub(crate) sha256: String,
+    /// Whether that was compared with what it should be.
+    pub(crate) verified: bool,
+    /// When it came, in milliseconds since 1970.
+    pub(crate) fetched: u64,
+    /// When it was last known to be current, in milliseconds since 1970.
+    pub(crate) checked: u64,
+    /// When it was used last, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) used: Option<u64>,
+}
+
+/// `POST /mirrors`: fetches a file, if it is not stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FetchRequest {
+    /// The mirror.
+    pub(crate) mirror: String,
+    /// The file's path there.
+    pub(crate) path: String,
+}
+
+/// One line of the answer to a [`FetchRequest`]. The last one is `Done` or `Failed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(crate) enum FetchLine {
+    /// So far.
+    Progress {
+        /// Bytes that came.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// It is stored.
+    Done {
+        /// The file.
+        file: StoredFile,
+        /// False when it was stored already.
+        fetched: bool,
+    },
+    /// It can't be had.
+    Failed(Problem),
+}
+
 /// `GET /explain/{machine}`, a MAC or a client's name: what a machine would get now, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Explanation {

@@ -35,6 +35,7 @@ mod clients;
 pub(crate) mod entities;
 mod explain;
 mod images;
+mod mirrors;
 mod render;
 mod status;
 #[cfg(test)]
@@ -218,6 +219,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/render", get(render::render))
         .route("/status", get(status::status))
         .merge(entities::routes())
+        .merge(mirrors::routes())
         .fallback(async || {
             Wrong::not_found("there is no such request", "see `bootd --help` for what there is")
         })

@@ -20,6 +20,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 /// What boot programs are called. Other files beside them are not offered.
 const PROGRAM_SUFFIXES: [&str; 6] = [".efi", ".kpxe", ".kkpxe", ".pxe", ".lkrn", ".0"];
 
+/// What the programs load that menus are made of, PXELINUX's for instance. They are offered, but are nothing to boot.
+const MODULE_SUFFIX: &str = ".c32";
+
 /// How many boot programs are known at most; those that come later in the order of names are not offered.
 const MAX_PROGRAMS: usize = 1000;
 
@@ -71,7 +74,8 @@ impl Files {
         let mut programs = BTreeMap::new();
         for directory in installed {
             for (name, path) in list(directory) {
-                if is_program(&name) && path.is_file() && programs.len() < MAX_PROGRAMS {
+                let wanted = is_program(&name) || name.ends_with(MODULE_SUFFIX);
+                if wanted && path.is_file() && programs.len() < MAX_PROGRAMS {
                     programs.entry(name).or_insert(path);
                 }
             }
@@ -83,7 +87,8 @@ impl Files {
 
     /// The boot programs' names, as clients ask for them and a client's entry may name them.
     pub(crate) fn programs(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.own.iter().chain(self.installed.keys()).cloned().collect();
+        let installed = self.installed.keys().filter(|name| is_program(name));
+        let mut all: Vec<String> = self.own.iter().chain(installed).cloned().collect();
         all.sort();
         all.dedup();
         all
@@ -313,6 +318,7 @@ mod tests {
         fs::write(installed.join("own.efi"), "the package's").unwrap();
         fs::write(installed.join("undionly.kpxe"), "undionly").unwrap();
         fs::write(installed.join("README"), "not a program").unwrap();
+        fs::write(installed.join("menu.c32"), "a program's part").unwrap();
         symlink("nowhere", installed.join("dangling.efi")).unwrap();
         fs::write(place.path().join("files/linux/grub.efi"), "grub").unwrap();
 
@@ -322,6 +328,7 @@ mod tests {
         assert_eq!(content(files.open_named("own.efi")).as_deref(), Some("own"));
         assert_eq!(content(files.open_named("ipxe.efi")).as_deref(), Some("linked"), "a package's link out");
         assert_eq!(content(files.open_named("README")), None);
+        assert_eq!(content(files.open_named("menu.c32")).as_deref(), Some("a program's part"));
         assert_eq!(content(files.open_named("./undionly.kpxe")), None, "programs go by their bare names");
     }
 

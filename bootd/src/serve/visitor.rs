@@ -9,13 +9,14 @@
 //! - So does every other text that a template makes, and every managed file: they hold what the site knows of the
 //!   client. A client that may not boot gets none of them. Nobody proves more than its address here, for firmware has
 //!   nothing to prove it with; who may take another's address on the same wire may take its boot script too.
+//! - So does every file of a mirror, of which more may be fetched than the wire bears: only who may boot has us fetch it.
 //! - Boot programs and the admin's files hold none: whoever reaches the port may read them, as from every TFTP
 //!   server, and as it must be where another server gives the addresses. Except that a machine which bootd knows,
 //!   and knows not to boot, gets nothing: what `bootd explain` says of it would not be true otherwise.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, StepKind, plan};
+use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, StepKind, plan, search};
 use site::entity::EntityName;
 use site::{MacAddr, Site};
 
@@ -60,6 +61,15 @@ pub(crate) enum Granted {
         /// The machine.
         mac: MacAddr,
     },
+    /// A file of a mirror, if it has one of that name.
+    Mirrored {
+        /// The mirror.
+        mirror: String,
+        /// The file there.
+        path: FilePath,
+        /// The machine.
+        mac: MacAddr,
+    },
     /// What the template of that name makes for the machine that asks.
     Text {
         /// Its name.
@@ -90,7 +100,7 @@ pub(crate) enum Denied {
 pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, Denied> {
     let site = state.site.load_full();
     let asked = match asked {
-        Asked::File(path) if state.menus.load().has(path.as_str()) => Wanted::Text(path),
+        Asked::File(path) => locate(state, holder(state, link, peer, &site, true), peer, path),
         asked => Wanted::Named(asked),
     };
     let anyone = matches!(
@@ -143,6 +153,27 @@ fn holder(state: &State, link: &Link, peer: Ipv4Addr, site: &Site, guess: bool) 
             entry()
         }
     }
+}
+
+/// What a file's name stands for: a template of the site's own, a file, or a template that bootd brings along, in this
+/// order. A boot loader that searches for its menu is given what it would find at last ([`search`]).
+fn locate(state: &State, holder: Option<MacAddr>, peer: Ipv4Addr, path: FilePath) -> Wanted {
+    let menus = state.menus.load();
+    let names = holder.map_or_else(|| vec![path.clone()], |mac| search(&path, mac, peer));
+    let alone = names.len() == 1;
+    for name in names {
+        if menus.has_own(name.as_str()) {
+            return Wanted::Text(name);
+        }
+        let shipped = menus.has(name.as_str());
+        if (shipped || !alone) && state.files.open(&name).is_ok() {
+            return Wanted::Named(Asked::File(name));
+        }
+        if shipped {
+            return Wanted::Text(name);
+        }
+    }
+    Wanted::Named(Asked::File(path))
 }
 
 /// Notes that a file was asked for that there is not. It is in the timeline each time and in the log once in a while:
@@ -225,6 +256,9 @@ fn decide(
             _ => Ok(Granted::Wallpaper { screen: (width, height), visitor: visitor.holder }),
         },
         Asked::UserHome(user) => Ok(Granted::UserHome { user, mac: booting(visitor, plan_of)? }),
+        Asked::Mirrored { mirror, path } => {
+            Ok(Granted::Mirrored { mirror, path, mac: booting(visitor, plan_of)? })
+        }
         Asked::Script { mac } => script(visitor, Some(mac), Which::Boot, plan_of),
         Asked::Menu { mac } => script(visitor, Some(mac), Which::Menu, plan_of),
         Asked::Choice { mac, name } => script(visitor, Some(mac), Which::Choice(name), plan_of),

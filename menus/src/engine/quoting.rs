@@ -7,7 +7,6 @@ use super::lookup::within;
 
 /// `quoted`: the text between double quotes, as YAML, kickstart files and GRUB take it; what would end the quotes or begin
 /// an escape is escaped.
-#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for filters")]
 pub(super) fn quoted(value: &str, _: Kwargs, _: &State<'_>) -> TeraResult<String> {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('"');
@@ -24,7 +23,6 @@ pub(super) fn quoted(value: &str, _: Kwargs, _: &State<'_>) -> TeraResult<String
 
 /// `grub_words`: the text as words of GRUB's script language, in which a semicolon ends a command and a dollar sign begins a
 /// variable (GRUB manual, section "Writing full configuration files directly"). Blanks divide words, as they do here.
-#[expect(clippy::needless_pass_by_value, reason = "Tera's signature for filters")]
 pub(super) fn grub_words(value: &str, _: Kwargs, _: &State<'_>) -> TeraResult<String> {
     let words = escape(value);
     within(words.len(), "grub_words")?;

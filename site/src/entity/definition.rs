@@ -303,7 +303,8 @@ mod tests {
         assert_eq!(
             names,
             [
-                "app", "choice", "client", "file", "group", "image", "mirror", "monitor", "server", "site", "user"
+                "app", "choice", "client", "file", "group", "image", "mirror", "monitor", "server", "site",
+                "user"
             ]
         );
         for (kind, definition) in shipped.iter() {

@@ -1,7 +1,7 @@
 //! HTTP: boot scripts and boot files.
 //!
 //! `/boot/<mac>/script.ipxe` is rendered for the machine that asks, `/files/<path>` is a file, or what a template of that
-//! name makes for the machine that asks. `/client/files` lists the files that bootd keeps on that machine. There are no
+//! name makes for the machine that asks. `/mirror/<name>/<path>` is a file of another server. `/client/files` lists the files that bootd keeps on that machine. There are no
 //! redirects, which UEFI firmware does not follow, and connections stay open, since it fails where each answer
 //! closes one. One task accepts on each served address, one serves each connection.
 
@@ -37,6 +37,7 @@ use super::visitor::{Denied, Granted, admit, tell_missing, tell_refused, tell_un
 use super::{ServiceError, listen_on};
 use crate::boot::ScriptError;
 use crate::events::Event;
+use crate::mirror::{Got, MirrorError, Upstream};
 use crate::state::{Link, State, millis};
 use crate::systemd::Given;
 use crate::{logins, managed, texts};
@@ -254,6 +255,7 @@ impl Service for Visit {
                     (Response::refusal(404, &format!("the site does not know where {user} has files")), None)
                 }
             },
+            Ok(Granted::Mirrored { mirror, path, mac }) => self.mirrored(head, mac, &mirror, &path).await,
             Err(e @ Denied::NotFound) => (Response::refusal(404, &e.to_string()), None),
             Err(e) => {
                 let why = e.to_string();
@@ -272,6 +274,10 @@ impl Service for Visit {
         let (bytes, end, detail) = match outcome {
             Ok(bytes) => (*bytes, FetchEnd::Complete, String::new()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => (0, FetchEnd::Silent, e.to_string()),
+            // Ours: it became shorter, or its mirror could not get the rest of it.
+            Err(e) if matches!(e.kind(), io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) => {
+                (0, FetchEnd::Unreadable, e.to_string())
+            }
             Err(e) => (0, FetchEnd::Gone, e.to_string()),
         };
         let took_ms = millis(since.elapsed());
@@ -308,6 +314,44 @@ impl Visit {
             Err(e) => {
                 tell_unmade(&self.state, SERVICE, mac, path, &e);
                 (Response::refusal(500, &e.to_string()), None)
+            }
+        }
+    }
+
+    /// A file of a mirror, or as much as there is of it while the rest is coming.
+    async fn mirrored(
+        &self,
+        head: &Head,
+        mac: MacAddr,
+        mirror: &str,
+        path: &FilePath,
+    ) -> (Response, Option<Sending>) {
+        let state = &self.state;
+        let name = format!("mirror/{mirror}/{path}");
+        let upstream = Upstream::of(&state.site.load_full(), mirror);
+        let got = match upstream.unwrap_or_else(|| Err(MirrorError::Unknown(mirror.to_owned()))) {
+            Ok(upstream) => state.mirrors.get(&upstream, path).await,
+            Err(e) => Err(e),
+        };
+        let whole = head.method == Method::Get && head.range.is_none();
+        let sending = |size| whole.then(|| Sending::new(mac, &name, Some(size)));
+        match got {
+            Ok(Got::Stored(file)) => {
+                let size = file.len;
+                (Response::file(file, path.as_str(), head), sending(size))
+            }
+            Ok(Got::Arriving { file, len, flight }) => {
+                (Response::arriving(file, len, flight, path.as_str(), head), sending(len))
+            }
+            Err(e) => {
+                let response = Response::refusal(e.status(), &e.to_string());
+                state.step(mac, StepKind::Failed, &format!("{name}: {e}"));
+                match e {
+                    MirrorError::Busy => {
+                        (response.with("Retry-After", RETRY_AFTER.as_secs().to_string()), None)
+                    }
+                    _ => (response, None),
+                }
             }
         }
     }

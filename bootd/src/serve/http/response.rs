@@ -3,16 +3,19 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Advice, fadvise, sendfile};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::head::{Head, Method};
 use super::range::{Part, select};
+use crate::mirror::{HELD_BACK, Phase};
 use crate::serve::files::OpenFile;
 
 /// How long a client may take none of an answer, before the connection is closed. Firmware pauses to check and
@@ -36,6 +39,8 @@ enum Body {
     Unsaid,
     Bytes(Vec<u8>),
     File(File, Range<u64>),
+    /// A file of so many bytes that is still coming.
+    Arriving(Arc<File>, u64, watch::Receiver<Phase>, Range<u64>),
 }
 
 impl Response {
@@ -102,6 +107,29 @@ impl Response {
         }
     }
 
+    /// A file that is still coming and will have `len` bytes, or the part of it that the request asks for. It has no tag
+    /// and no date yet, so conditions are not looked at.
+    pub(super) fn arriving(
+        file: Arc<File>,
+        len: u64,
+        flight: watch::Receiver<Phase>,
+        name: &str,
+        head: &Head,
+    ) -> Self {
+        let mut headers =
+            vec![("Content-Type", content_type(name).to_owned()), ("Accept-Ranges", "bytes".to_owned())];
+        match select(head.range.as_deref().filter(|_| head.if_range.is_none()), len) {
+            Part::Whole => Self::new(200, headers, Body::Arriving(file, len, flight, 0..len)),
+            Part::Bytes(range) => {
+                let (first, last) = (range.start, range.end - 1);
+                headers.push(("Content-Range", format!("bytes {first}-{last}/{len}")));
+                Self::new(206, headers, Body::Arriving(file, len, flight, range))
+            }
+            Part::Unsatisfiable => Self::refusal(416, "the range lies outside of the file")
+                .with("Content-Range", format!("bytes */{len}")),
+        }
+    }
+
     /// Sends the answer to `head`, and says how long the body was; the connection is closed afterwards unless
     /// `keep_alive`.
     ///
@@ -123,6 +151,11 @@ impl Response {
                 send_file(stream, &file, range.clone()).await?;
                 Ok(range.end - range.start)
             }
+            Body::Arriving(file, len, flight, range) if with_body && !range.is_empty() => {
+                send_all(stream, &bytes, 0).await?;
+                send_arriving(stream, &file, len, flight, range.clone()).await?;
+                Ok(range.end - range.start)
+            }
             Body::Bytes(body) if with_body => {
                 bytes.extend_from_slice(&body);
                 send_all(stream, &bytes, 0).await?;
@@ -142,7 +175,9 @@ impl Response {
         match &self.body {
             Body::Unsaid => {}
             Body::Bytes(body) => line("Content-Length", &body.len().to_string()),
-            Body::File(_, range) => line("Content-Length", &(range.end - range.start).to_string()),
+            Body::File(_, range) | Body::Arriving(_, _, _, range) => {
+                line("Content-Length", &(range.end - range.start).to_string());
+            }
         }
         match (old, keep_alive) {
             (_, false) => line("Connection", "close"),
@@ -180,6 +215,39 @@ async fn send_file(stream: &TcpStream, file: &File, range: Range<u64>) -> io::Re
         }
     }
     Ok(())
+}
+
+/// Sends of a file what there is, then what comes. Its end is sent when all of it is known to be right; if it is not, the
+/// connection is closed before.
+async fn send_arriving(
+    stream: &TcpStream,
+    file: &File,
+    len: u64,
+    mut flight: watch::Receiver<Phase>,
+    range: Range<u64>,
+) -> io::Result<()> {
+    let mut at = range.start;
+    loop {
+        let there = match &*flight.borrow_and_update() {
+            Phase::Asked => 0,
+            Phase::Arriving { written, .. } => (*written).min(len.saturating_sub(HELD_BACK)),
+            Phase::Stored => len,
+            Phase::Failed(e) => return Err(io::Error::other(e.to_string())),
+        };
+        let until = there.min(range.end);
+        if until > at {
+            send_file(stream, file, at..until).await?;
+            at = until;
+        }
+        if at == range.end {
+            return Ok(());
+        }
+        // The flight ends by itself if its upstream says nothing.
+        let ended = |_| io::Error::other("the fetch ended without a word");
+        if there < len {
+            flight.changed().await.map_err(ended)?;
+        }
+    }
 }
 
 /// Changes whenever the file does: a copy of the same length within one tick of the clock is not told apart.
@@ -221,6 +289,8 @@ fn reason(status: u16) -> &'static str {
         416 => "Range Not Satisfiable",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        504 => "Gateway Timeout",
         503 => "Service Unavailable",
         _ => "Unknown",
     }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use super::head::{Head, HeadError};
 use super::response::Response;
 use super::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, Open, Visit};
 use crate::events::Event;
+use crate::mirror::{HELD_BACK, MirrorError, Phase};
 use crate::serve::files::Files;
 use crate::state::State;
 use crate::testing;
@@ -429,4 +431,86 @@ fn connections_are_bounded_for_each_client_and_in_all() {
     assert!(open.admit(peer(5000)).is_some());
     drop(places);
     assert!(open.0.lock().is_empty());
+}
+
+/// Answers everything with a file that is still coming.
+struct Coming {
+    file: Arc<File>,
+    len: u64,
+    flight: watch::Receiver<Phase>,
+}
+
+impl Service for Coming {
+    type Note = ();
+
+    async fn answer(&self, head: &Head) -> (Response, ()) {
+        (Response::arriving(self.file.clone(), self.len, self.flight.clone(), "linux", head), ())
+    }
+
+    fn sent(&self, _: (), _: &io::Result<u64>) {}
+
+    fn refused(&self, error: HeadError) {
+        panic!("{error}");
+    }
+}
+
+impl Coming {
+    /// A file of `content`, of which nothing is there yet as far as clients are told.
+    fn of(content: &[u8]) -> (Arc<Self>, watch::Sender<Phase>) {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, content).unwrap();
+        let (file, len) = (Arc::new(file), content.len() as u64);
+        let (told, flight) = watch::channel(Phase::Arriving { file: Arc::clone(&file), len, written: 0 });
+        (Arc::new(Self { file, len, flight }), told)
+    }
+
+    fn at(&self, written: u64) -> Phase {
+        Phase::Arriving { file: Arc::clone(&self.file), len: self.len, written }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_coming_is_sent_as_it_comes_but_for_its_end() {
+    let server = Server::new().await;
+    let content: Vec<u8> = (0..300_000_u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+    let (coming, told) = Coming::of(&content);
+    let (mut client, served) = server.connect_to(Arc::clone(&coming)).await;
+    client
+        .write_all(b"GET /x HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\nRange: bytes=299990-\r\n\r\n")
+        .await
+        .unwrap();
+    let (head, _) = read_answer(&mut client, 0).await;
+    assert!(head.contains("\r\nContent-Length: 300000\r\n"), "{head}");
+    let there = content.len() - usize::try_from(HELD_BACK).unwrap();
+    let mut body = vec![0; 100_000];
+    told.send_replace(coming.at(100_000));
+    timeout(Duration::from_secs(10), client.read_exact(&mut body)).await.unwrap().unwrap();
+    // All of it has come, and nobody knows yet whether it is right.
+    told.send_replace(coming.at(300_000));
+    body.resize(there, 0);
+    timeout(Duration::from_secs(10), client.read_exact(&mut body[100_000..])).await.unwrap().unwrap();
+    let early = timeout(Duration::from_millis(100), client.read_u8()).await;
+    assert!(early.is_err(), "the end was sent too early");
+    told.send_replace(Phase::Stored);
+    body.resize(content.len(), 0);
+    timeout(Duration::from_secs(10), client.read_exact(&mut body[there..])).await.unwrap().unwrap();
+    assert!(body == content);
+    let (head, end) = read_answer(&mut client, 10).await;
+    assert!(head.starts_with("HTTP/1.1 206 ") && end == content[299_990..], "{head}");
+    drop(client);
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_turns_out_wrong_breaks_off_before_its_end() {
+    let server = Server::new().await;
+    let (coming, told) = Coming::of(&[7; 200_000]);
+    let (mut client, served) = server.connect_to(Arc::clone(&coming)).await;
+    client.write_all(b"GET /x HTTP/1.1\r\n\r\n").await.unwrap();
+    told.send_replace(coming.at(200_000));
+    told.send_replace(Phase::Failed(MirrorError::Busy));
+    let mut answer = Vec::new();
+    timeout(Duration::from_secs(10), client.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.len() < 200_000, "{} bytes", answer.len());
+    assert!(served.await.unwrap().is_err());
 }

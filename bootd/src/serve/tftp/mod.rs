@@ -259,6 +259,11 @@ impl Visit {
                     }
                 }
             }
+            // A client's patience with TFTP is shorter than the way to another server.
+            Ok(Granted::Mirrored { .. }) => {
+                let why = "what mirrors bring goes over HTTP";
+                Err(Some((ErrorCode::FileNotFound, self.refuse(why.to_owned()))))
+            }
             // No name of TFTP's stands for these.
             Ok(
                 Granted::Managed { .. }

@@ -1,0 +1,141 @@
+//! Boot loaders on whole machines.
+
+use std::fs;
+use std::path::Path;
+
+use support::{
+    Context, Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure, put_net_system, sh,
+};
+
+const IMAGE: &str = "linux";
+
+/// A menu that waits for a key, on a console that can be read by a machine. Without one nothing boots.
+const MENU: &str = "UI menu.c32
+MENU TITLE Menu of {{ client.name }}
+TIMEOUT 0
+LABEL other
+MENU LABEL ^Other
+MENU DEFAULT
+KERNEL nothing
+LABEL disk
+MENU LABEL ^Disk of {{ client.image }}
+LOCALBOOT 0
+";
+
+/// Puts a template into the site.
+fn put_template(daemon: &Daemon, name: &str, text: &str) -> Result {
+    let path = daemon.data().join("menus").join(name);
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    fs::write(&path, text).context(path.display())
+}
+
+/// What happened in the client's last boot, in this order.
+fn check_steps(daemon: &Daemon, client: &str, wanted: &[&str]) -> Result {
+    let steps = daemon.steps(client)?;
+    let mut rest = steps.iter();
+    for what in wanted {
+        ensure!(rest.any(|step| step.what.contains(what)), "no {what:?} in its place: {steps:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bios_client_chooses_its_disk_in_pxelinux_and_falls_back_into_the_boot_from_it() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let disk = TestDisk::get()?;
+    let _slots = VmSlots::take(1)?;
+    let daemon = Daemon::start(&lab)?;
+    daemon.add_image(IMAGE, disk.path())?;
+    daemon.add_client("classic", "52:54:00:77:05:01", IMAGE)?;
+    daemon.cli(&["client", "set", "classic", "--menu", "classic.ipxe"])?.success()?;
+    put_template(&daemon, "pxelinux.cfg/default.tera", MENU)?;
+    let mut client = VirtualClient::start(&lab, "classic", "52:54:00:77:05:01", Firmware::BiosIpxe)?;
+
+    client.expect_painted("Menu of classic")?;
+    client.expect_painted("edit options")?;
+    // Its key goes to the entry, Enter boots it.
+    client.console().type_line("d")?;
+    client.expect("bootd: classic boots from its disk")?;
+    let initiator = client.expect("bootd-test: ibft initiator ")?;
+    ensure!(initiator.ends_with(".classic:system-disk"), "{initiator}");
+    ensure!(client.expect("bootd-test: image ")? == TestDisk::label(), "another disk");
+    ensure!(client.expect("bootd-test: before ")? == "nothing", "not a fresh disk");
+    client.expect("bootd-test: ready")?;
+    let steps = [
+        "boot script",
+        "log-in 1",
+        "HTTP pxelinux.0",
+        "TFTP pxelinux.cfg/default",
+        "log-in 2",
+        "first write",
+    ];
+    check_steps(&daemon, "classic", &steps)?;
+    disk.check_untouched()
+}
+
+/// What the client may boot: a Linux without a disk, which GRUB's menu goes on to by itself.
+const CHOICE: &str = r#"
+[entities.choice.live]
+title = "Linux without a disk"
+kind = "linux"
+kernel = "net/vmlinuz"
+initrd = ["net/initrd.gz"]
+root = "http://10.77.0.1/files/motd"
+cmdline = "console=ttyS0 quiet panic=-1"
+
+[entities.client.grub]
+mac = "52:54:00:77:05:02"
+boot_program = "grub/x86_64-efi/core.efi"
+choices = ["live"]
+default_choice = "live"
+menu_timeout = "1"
+"#;
+
+#[test]
+fn a_uefi_client_boots_a_linux_without_a_disk_by_grub_from_the_network() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let _slots = VmSlots::take(1)?;
+    // Boot programs are found when the daemon starts.
+    let files = lab.dir().join("data/files");
+    put_net_system(&files.join("net"))?;
+    sh(&[
+        "grub-mknetdir",
+        &format!("--net-directory={}", files.display()),
+        "--subdir=grub",
+        "--directory=/usr/lib/grub/x86_64-efi",
+        "--modules=http efinet net normal linux echo all_video",
+        "--locales=",
+        "--fonts=",
+        "--themes=",
+    ])?;
+    let own = files.join("grub/grub.cfg");
+    let _ = fs::remove_file(&own);
+    let daemon = Daemon::start(&lab)?;
+    put_template(&daemon, "motd.tera", "root of {{ client.name }}\n")?;
+    let site = lab.dir().join("site.toml");
+    fs::write(&site, CHOICE)?;
+    daemon.cli(&["site", "apply", &site.to_string_lossy(), "--yes"])?.success()?;
+    let mut client = VirtualClient::start(&lab, "grub", "52:54:00:77:05:02", Firmware::UefiPxe)?;
+
+    let started = client.expect("bootd-test: started with ")?;
+    let said = "BOOTIF=01-52-54-00-77-05-02 root=live:http://10.77.0.1/files/motd";
+    ensure!(started.contains(said), "the kernel was told {started:?}");
+    ensure!(client.expect("bootd-test: fetched ")? == "root of grub", "another root");
+    client.expect("bootd-test: ready")?;
+    check_steps(
+        &daemon,
+        "grub",
+        &[
+            "TFTP grub/x86_64-efi/core.efi",
+            "TFTP /grub/grub.cfg-01-52-54-00-77-05-02",
+            "HTTP net/vmlinuz",
+            "HTTP net/initrd.gz",
+            "HTTP motd",
+        ],
+    )?;
+    let missed = daemon.steps("grub")?.iter().any(|step| step.what.contains("no such file: grub/grub.cfg"));
+    ensure!(!missed, "GRUB had to search for its menu");
+    client.console().type_line("poweroff")?;
+    client.wait_off()?;
+    Ok(())
+}
