@@ -120,7 +120,8 @@ impl Request {
         }
         let mut texts = texts(rest);
         let mut next = || texts.next().ok_or(RequestError::Malformed);
-        let filename = std::str::from_utf8(next()?).map_err(|_| RequestError::Malformed)?.to_owned();
+        let filename = trimmed(next()?);
+        let filename = std::str::from_utf8(filename).map_err(|_| RequestError::Malformed)?.to_owned();
         let mode = match next()? {
             mode if mode.eq_ignore_ascii_case(b"octet") => Mode::Octet,
             mode if mode.eq_ignore_ascii_case(b"netascii") => Mode::Netascii,
@@ -192,6 +193,14 @@ impl Agreed {
         let timeout = wanted.timeout.map(|seconds| Duration::from_secs(seconds.into()));
         Self { blksize, windowsize, timeout, told }
     }
+}
+
+/// Without what some UEFI firmware takes for part of its boot program's name: the end mark of the DHCP options behind it,
+/// and padding. Neither is ever part of a name, for neither is UTF-8 nor seen.
+fn trimmed(name: &[u8]) -> &[u8] {
+    let end =
+        name.iter().rposition(|byte| !matches!(byte, 0xff | b' ' | b'\r' | b'\n')).map_or(0, |at| at + 1);
+    name.get(..end).unwrap_or_default()
 }
 
 /// The NUL-ended texts of a request. A last one without its NUL is let pass.

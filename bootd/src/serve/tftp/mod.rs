@@ -1,10 +1,11 @@
 //! TFTP: boot programs for firmware, and boot files and scripts for an iPXE without HTTP.
 //!
-//! One task receives requests on each served address. Each transfer is a task with a socket of its own, bound to the
-//! address that was asked (clients check where blocks come from) and connected to the client, so that others can't
-//! put in blocks or errors, and so that the network's "nobody listens there" ends it. The transfer itself is
-//! [`netboot::tftp::Transfer`].
+//! One task receives requests on each served address, and a task for each finds out what the client gets. Each transfer has
+//! a socket of its own, bound to the address that was asked (clients check where blocks come from) and connected to
+//! the client, so that others can't put in blocks or errors, and so that the network's "nobody listens there" ends it.
+//! The transfer itself is [`netboot::tftp::Transfer`], and runs on the threads of [`engine`].
 
+mod engine;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -12,20 +13,22 @@ mod transfer;
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket as StdSocket};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netboot::tftp::{End, ErrorCode, MAX_REQUEST_LEN, Request, Source, Summary, error_packet};
+use netboot::tftp::{End, ErrorCode, MAX_REQUEST_LEN, Request, Source, Summary, Transfer, error_packet};
 use netboot::{Fetch, FetchEnd, StepKind, parse_tftp_path};
 use site::MacAddr;
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::engine::{Engine, Job};
 use self::running::{Admission, Place, Running};
 use self::transfer::Unproven;
 use super::files::{FileError, OpenFile};
@@ -46,6 +49,10 @@ const PORT: u16 = 69;
 const BURST: u32 = 100;
 const PER_SECOND: u32 = 50;
 
+/// How many bytes of requests may wait to be received, as far as the system grants it: a room that is switched on at once.
+/// What comes beyond is lost, and clients ask again.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
 /// How long transfers that are under way may go on when bootd stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -55,7 +62,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The TFTP service, listening.
 #[derive(Debug)]
 pub(crate) struct Tftp {
-    sockets: Vec<std::net::UdpSocket>,
+    sockets: Vec<StdSocket>,
 }
 
 impl Tftp {
@@ -67,8 +74,9 @@ impl Tftp {
         let listen = |link: &Link| {
             let address = SocketAddrV4::new(link.interface.address, PORT);
             let open = || {
-                let socket = std::net::UdpSocket::bind(address)?;
+                let socket = StdSocket::bind(address)?;
                 socket.set_nonblocking(true)?;
+                SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
                 Ok(socket)
             };
             open().map_err(|e| listen_error(SERVICE, address, "enabled = false in [tftp]", e))
@@ -79,13 +87,15 @@ impl Tftp {
     /// Serves until `stop`, and lets transfers that are under way then go on for [`DRAIN`].
     ///
     /// # Errors
-    /// When the runtime can't take the sockets.
+    /// When the runtime can't take the sockets, or the system has no threads to give.
     pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
+        let engine = Engine::start().map_err(|e| ServiceError::new(SERVICE, "can't start its threads", e))?;
         let shared = Arc::new(Shared {
             state,
             running: Running::default(),
             allowance: Allowance::new(BURST, PER_SECOND),
             transfers: TaskTracker::new(),
+            engine,
         });
         let mut links = JoinSet::new();
         for (index, socket) in self.sockets.into_iter().enumerate() {
@@ -106,6 +116,7 @@ struct Shared {
     running: Running,
     allowance: Allowance,
     transfers: TaskTracker,
+    engine: Engine,
 }
 
 async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
@@ -159,7 +170,7 @@ impl Shared {
             }
         };
         let replaced = place.replaced().clone();
-        let visit = Visit { state: Arc::clone(&self.state), link, peer, place };
+        let visit = Visit { shared: Arc::clone(self), link, peer, place };
         self.transfers.spawn(async move {
             // The client has begun anew from the same port: what it gets now must not be mixed with the rest.
             tokio::select! {
@@ -173,7 +184,7 @@ impl Shared {
 
 /// One client's request to one of our addresses.
 struct Visit {
-    state: Arc<State>,
+    shared: Arc<Shared>,
     link: usize,
     peer: SocketAddrV4,
     place: Place,
@@ -189,25 +200,32 @@ struct Found {
 
 impl Visit {
     async fn serve(self, request: Request) {
-        let Some(link) = self.state.links.get(self.link) else { return };
-        let from = link.interface.address;
-        let socket = match transfer::connect(from, self.peer).await {
+        let Shared { state, engine, .. } = &*self.shared;
+        let Some(link) = state.links.get(self.link) else { return };
+        let socket = match transfer::connect(link.interface.address, self.peer) {
             Ok(socket) => socket,
             Err(e) => {
                 let what = format!("can't answer {}: {e}", self.peer);
-                return self.state.events.emit(Event::Trouble { service: SERVICE, what });
+                return state.events.emit(Event::Trouble { service: SERVICE, what });
             }
         };
-        match self.find(link, &socket, request).await {
+        // In a box, so that what it took to find the file is not kept while it is sent.
+        match Box::pin(self.find(link, &socket, request)).await {
             Ok(Found { request, source, visitor }) => {
                 let size = source.len();
-                let unfinished = Unfinished::begin(&self.state, visitor, &request.filename, size);
-                let summary = transfer::run(&socket, &request, source, &self.place).await;
+                let unfinished = Unfinished::begin(state, visitor, &request.filename, size);
+                let epoch = Instant::now();
+                let transfer = Transfer::new(&request, source, &transfer::limits(&socket), Duration::ZERO);
+                let job = Job { socket, transfer, epoch, heard: self.place.heard_flag() };
+                let ran = engine.run(job).await;
                 unfinished.finish();
-                self.note(&request.filename, visitor, size, &summary);
+                if let Ok(summary) = ran {
+                    self.note(&request.filename, visitor, size, &summary);
+                }
             }
             Err(Some((code, why))) => {
-                let _ = socket.send(&error_packet(code, &why)).await;
+                // What can't be sent is lost; the client asks again.
+                let _ = socket.send(&error_packet(code, &why));
             }
             Err(None) => {}
         }
@@ -217,10 +235,10 @@ impl Visit {
     async fn find(
         &self,
         link: &Link,
-        socket: &UdpSocket,
+        socket: &StdSocket,
         request: Request,
     ) -> Result<Found, Option<(ErrorCode, String)>> {
-        let state = &self.state;
+        let state = &self.shared.state;
         let peer = *self.peer.ip();
         match admit(state, link, peer, parse_tftp_path(&request.filename)) {
             Ok(Granted::File { path, visitor }) => match state.files.open(&path) {
@@ -286,7 +304,7 @@ impl Visit {
     /// handshake for it.
     async fn prove(
         &self,
-        socket: &UdpSocket,
+        socket: &StdSocket,
         request: Request,
     ) -> Result<Request, Option<(ErrorCode, String)>> {
         match transfer::handshake(socket, request, &self.place).await {
@@ -301,13 +319,13 @@ impl Visit {
 
     /// Tells whoever runs the site why a client got nothing, and hands the reason on.
     fn refuse(&self, why: String) -> String {
-        tell_refused(&self.state, SERVICE, self.peer.into(), why.clone());
+        tell_refused(&self.shared.state, SERVICE, self.peer.into(), why.clone());
         why
     }
 
     /// Counts a transfer that ended, and puts it into its client's timeline.
     fn note(&self, name: &str, visitor: Option<MacAddr>, size: u64, summary: &Summary) {
-        let state = &self.state;
+        let state = &self.shared.state;
         let Summary { end, bytes, blksize, windowsize, resent, took } = summary;
         tracing::debug!(
             "tftp: {} {name:?}: {end}, {bytes} bytes in {took:?}, blocks of {blksize}, windows of {windowsize}, \

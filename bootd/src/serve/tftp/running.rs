@@ -1,23 +1,31 @@
 //! Which transfers are under way, and whether there is room for one more.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// How many transfers may be under way. Further requests are answered with an ERROR. Each holds a socket and up to
-/// one block in memory.
-const MAX_TRANSFERS: usize = 512;
+/// How many transfers may be under way. Further requests are answered with an ERROR. Each holds a socket, an open file
+/// and some 2 KiB of memory, whatever its blocks and windows are.
+const MAX_TRANSFERS: usize = 4096;
 
 /// How many of them one address may have; firmware has one at a time. Further ones are answered with an ERROR.
 const MAX_PER_CLIENT: usize = 8;
 
-/// The transfers that are under way, by the client's address and port, of which each can have one.
+/// The transfers that are under way.
 #[derive(Debug, Default)]
-pub(super) struct Running(Arc<Mutex<HashMap<SocketAddrV4, Entry>>>);
+pub(super) struct Running(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By the client's address and port, of which each can have one.
+    entries: HashMap<SocketAddrV4, Entry>,
+    /// How many each address has; none has 0.
+    of_client: HashMap<Ipv4Addr, usize>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -41,7 +49,7 @@ pub(super) enum Admission {
 /// A transfer's place among the running ones; free again when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    running: Arc<Mutex<HashMap<SocketAddrV4, Entry>>>,
+    running: Arc<Mutex<Table>>,
     peer: SocketAddrV4,
     heard: Arc<AtomicBool>,
     replaced: CancellationToken,
@@ -52,29 +60,49 @@ impl Running {
     /// request is just its own again: a client that was reset begins anew, often from the same port.
     pub(super) fn admit(&self, peer: SocketAddrV4, request: &[u8]) -> Admission {
         let mut running = self.0.lock();
-        if let Some(entry) = running.get(&peer) {
+        if let Some(entry) = running.entries.get(&peer) {
             if entry.request == request && !entry.heard.load(Ordering::Relaxed) {
                 return Admission::Duplicate;
             }
             entry.replaced.cancel();
-            running.remove(&peer);
+            running.remove(peer);
         }
-        if running.len() >= MAX_TRANSFERS {
+        if running.entries.len() >= MAX_TRANSFERS {
             return Admission::Full("too many transfers are running, ask again later");
         }
-        if running.keys().filter(|other| other.ip() == peer.ip()).count() >= MAX_PER_CLIENT {
+        if running.of_client.get(peer.ip()).is_some_and(|its| *its >= MAX_PER_CLIENT) {
             return Admission::Full("too many transfers to this address are running");
         }
         let heard = Arc::new(AtomicBool::new(false));
         let replaced = CancellationToken::new();
         let entry =
             Entry { request: request.to_vec(), heard: Arc::clone(&heard), replaced: replaced.clone() };
-        running.insert(peer, entry);
+        running.entries.insert(peer, entry);
+        *running.of_client.entry(*peer.ip()).or_default() += 1;
         Admission::Place(Place { running: Arc::clone(&self.0), peer, heard, replaced })
     }
 }
 
+impl Table {
+    fn remove(&mut self, peer: SocketAddrV4) {
+        if self.entries.remove(&peer).is_none() {
+            return;
+        }
+        if let Some(its) = self.of_client.get_mut(peer.ip()) {
+            *its -= 1;
+            if *its == 0 {
+                self.of_client.remove(peer.ip());
+            }
+        }
+    }
+}
+
 impl Place {
+    /// What [`Self::heard`] sets.
+    pub(super) fn heard_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.heard)
+    }
+
     /// Notes that the client has answered: the same request again will be a new one.
     pub(super) fn heard(&self) {
         self.heard.store(true, Ordering::Relaxed);
@@ -90,16 +118,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut running = self.running.lock();
         // Not its successor's place.
-        if running.get(&self.peer).is_some_and(|entry| Arc::ptr_eq(&entry.heard, &self.heard)) {
-            running.remove(&self.peer);
+        if running.entries.get(&self.peer).is_some_and(|entry| Arc::ptr_eq(&entry.heard, &self.heard)) {
+            running.remove(self.peer);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn peer(client: u16, port: u16) -> SocketAddrV4 {
@@ -149,6 +175,7 @@ mod tests {
         }
         assert!(matches!(running.admit(peer(9999, 1), b"a"), Admission::Full(_)));
         drop(places);
-        assert!(running.0.lock().is_empty());
+        let left = running.0.lock();
+        assert!(left.entries.is_empty() && left.of_client.is_empty());
     }
 }

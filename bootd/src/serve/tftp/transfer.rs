@@ -1,13 +1,12 @@
-//! One transfer on its socket: moves datagrams between the two and keeps the clock.
+//! A transfer's socket, and what is to be known of the way to its client before it begins.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use netboot::tftp::{Limits, Request, Source, Summary, Transfer, Wanted};
+use netboot::tftp::{Limits, Request, Wanted};
 use nix::sys::socket::{getsockopt, sockopt};
-use tokio::net::UdpSocket;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::running::Place;
 
@@ -22,14 +21,11 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(1);
 /// switches, and seldom in firmware.
 const MAX_MTU: u16 = 1500;
 
-/// How long the transfer may leave the clock unwatched. It always names a time of its own; this is only so that no
-/// mistake there keeps a task for ever.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// A socket from `address` to `peer` alone.
-pub(super) async fn connect(address: Ipv4Addr, peer: SocketAddrV4) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(SocketAddrV4::new(address, 0)).await?;
-    socket.connect(peer).await?;
+/// A socket from `address` to `peer` alone, which does not block.
+pub(super) fn connect(address: Ipv4Addr, peer: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(SocketAddrV4::new(address, 0))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(peer)?;
     Ok(socket)
 }
 
@@ -57,6 +53,8 @@ pub(super) async fn handshake(
     if request.options.blksize.is_none_or(|size| size < 512) {
         return Err(Unproven::NoOptions);
     }
+    let watched = socket.try_clone().and_then(tokio::net::UdpSocket::from_std);
+    let socket = watched.map_err(|_| Unproven::Silent)?;
     let mut answer = [0; MAX_ANSWER];
     for _ in 0..HANDSHAKES {
         let _ = socket.send(OACK).await;
@@ -72,48 +70,8 @@ pub(super) async fn handshake(
     Err(Unproven::Silent)
 }
 
-/// Sends `source` as `request` wants it, and says how that ended.
-pub(super) async fn run(
-    socket: &UdpSocket,
-    request: &Request,
-    source: Box<dyn Source>,
-    place: &Place,
-) -> Summary {
-    let start = Instant::now();
-    let mut transfer = Transfer::new(request, source, &limits(socket), start.elapsed());
-    let mut packet = vec![0; transfer.max_packet_len()];
-    let mut answer = [0; MAX_ANSWER];
-    loop {
-        while let Some(len) = transfer.poll_transmit(&mut packet, start.elapsed()) {
-            match socket.send(packet.get(..len).unwrap_or_default()).await {
-                Err(e) if is_gone(&e) => transfer.handle_unreachable(start.elapsed()),
-                // Lost before it left is lost like any other packet: it is sent again.
-                _ => {}
-            }
-        }
-        if let Some(summary) = transfer.summary() {
-            return summary.clone();
-        }
-        let wait = transfer.poll_timeout().map_or(IDLE, |at| at.saturating_sub(start.elapsed()));
-        match timeout(wait, socket.recv(&mut answer)).await {
-            Ok(Ok(len)) => {
-                place.heard();
-                transfer.handle(answer.get(..len).unwrap_or_default(), start.elapsed());
-            }
-            Ok(Err(e)) if is_gone(&e) => transfer.handle_unreachable(start.elapsed()),
-            Ok(Err(_)) => {}
-            Err(_) => transfer.handle_timeout(start.elapsed()),
-        }
-    }
-}
-
-/// The network says that nobody listens at the client's port, or that there is no way to the client any more.
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
-    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable)
-}
-
-fn limits(socket: &UdpSocket) -> Limits {
+/// What the way to the socket's peer allows.
+pub(super) fn limits(socket: &UdpSocket) -> Limits {
     let known = getsockopt(socket, sockopt::IpMtu).ok().and_then(|mtu| u16::try_from(mtu).ok());
     Limits { path_mtu: known.unwrap_or(MAX_MTU).min(MAX_MTU) }
 }
