@@ -6,11 +6,12 @@
 //! `docs/decisions/0004-http-by-sendfile.md`.
 
 use std::io;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::head::{self, Head, HeadError, MAX_HEAD};
@@ -61,8 +62,13 @@ pub(super) async fn serve(
     service: &impl Service,
 ) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(1024);
+    // Once for all requests: to begin to wait, for the clock or for the stop, costs a lock that all connections share, and to
+    // go on waiting nothing.
+    let own_stop = stop.child_token();
+    let mut stopping = pin!(own_stop.cancelled());
+    let mut clock = pin!(sleep_until(Instant::now() + IDLE));
     loop {
-        match await_request(&mut stream, &mut buffer, stop).await? {
+        match await_request(&mut stream, &mut buffer, stopping.as_mut(), clock.as_mut()).await? {
             Awaited::Request(head) => {
                 let (response, note) = service.answer(&head).await;
                 let keep_alive = head.keep_alive && !stop.is_cancelled();
@@ -95,7 +101,8 @@ pub(super) async fn serve(
 async fn await_request(
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,
-    stop: &CancellationToken,
+    mut stopping: Pin<&mut impl Future<Output = ()>>,
+    mut clock: Pin<&mut Sleep>,
 ) -> io::Result<Awaited> {
     let mut deadline = (!buffer.is_empty()).then(|| Instant::now() + HEAD_TIME);
     loop {
@@ -112,17 +119,19 @@ async fn await_request(
         let until = deadline.unwrap_or_else(|| Instant::now() + IDLE);
         let mut room = [0; 2048];
         let wanted = room.len().min(MAX_HEAD.saturating_sub(buffer.len()).max(1));
+        clock.as_mut().reset(until);
         let read = tokio::select! {
+            biased;
+            read = stream.read(&mut room[..wanted]) => read?,
             // A request that has begun is waited for even when stopping: its time is short anyway.
-            () = stop.cancelled(), if !started => return Ok(Awaited::Over),
-            read = timeout_at(until, stream.read(&mut room[..wanted])) => read,
+            () = stopping.as_mut(), if !started => return Ok(Awaited::Over),
+            () = clock.as_mut() => {
+                return Ok(if started { Awaited::TooSlow } else { Awaited::Over });
+            }
         };
         match read {
-            Ok(Ok(0)) => return Ok(Awaited::Over),
-            Ok(Ok(len)) => buffer.extend_from_slice(&room[..len]),
-            Ok(Err(e)) => return Err(e),
-            Err(_) if started => return Ok(Awaited::TooSlow),
-            Err(_) => return Ok(Awaited::Over),
+            0 => return Ok(Awaited::Over),
+            len => buffer.extend_from_slice(&room[..len]),
         }
         deadline.get_or_insert_with(|| Instant::now() + HEAD_TIME);
     }

@@ -213,12 +213,14 @@ impl Service for Visit {
             return (Response::refusal(500, "no such link"), None);
         };
         let peer = *self.peer.ip();
+        // What is made is made in boxes: answers that need nothing made, of which there are thousands to each of the others, would
+        // carry the room for it about.
         match admit(state, link, peer, parse_http_path(&head.path)) {
             Ok(Granted::File { path, visitor }) => self.file(head, &path, visitor),
             // To have it made makes a disk, which only asking for it may do.
             Ok(Granted::Script(..)) if head.method == Method::Head => (Response::unmade_text(), None),
             Ok(Granted::Script(mac, which)) => {
-                let response = match script::make(state, self.link, peer, mac, which).await {
+                let response = match Box::pin(script::make(state, self.link, peer, mac, which)).await {
                     Ok(text) => Response::text(200, text).with("Cache-Control", "no-store"),
                     Err(e @ NoScript::Busy) => Response::refusal(503, &e.to_string())
                         .with("Retry-After", RETRY_AFTER.as_secs().to_string()),
@@ -227,15 +229,15 @@ impl Service for Visit {
                 (response, None)
             }
             Ok(Granted::Text { path, mac }) => {
-                let made = texts::text(state, link, mac, peer, path.as_str()).await;
+                let made = Box::pin(texts::text(state, link, mac, peer, path.as_str())).await;
                 self.made(head, mac, path.as_str(), made.map(|made| Response::text(200, made.text)))
             }
             Ok(Granted::Managed { name: None, mac }) => {
-                let made = managed::list(state, link, mac, peer).await;
+                let made = Box::pin(managed::list(state, link, mac, peer)).await;
                 self.made(head, mac, "client/files", made.map(|list| Response::text(200, list)))
             }
             Ok(Granted::Managed { name: Some(name), mac }) => {
-                let made = managed::content(state, link, mac, peer, &name).await;
+                let made = Box::pin(managed::content(state, link, mac, peer, &name)).await;
                 self.made(head, mac, &format!("client/files/{name}"), made.map(Response::bytes))
             }
             Ok(Granted::ManagedProgram) => (Response::text(200, managed::PROGRAM), None),

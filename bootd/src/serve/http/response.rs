@@ -1,8 +1,10 @@
 //! An answer and how it is sent: texts from memory, files by `sendfile(2)` without a copy of ours.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +26,10 @@ const STALL: Duration = Duration::from_secs(60);
 
 /// How much of a file is handed to the kernel at a time, in bytes. Between two pieces other connections get a turn.
 const PIECE: u64 = 1 << 20;
+
+/// A file or part of at most so many bytes is read and sent with its head in one call, instead of three for the head, the
+/// file, and telling the kernel how it will be read.
+const SMALL: u64 = 32 << 10;
 
 /// An answer.
 #[derive(Debug)]
@@ -145,6 +151,13 @@ impl Response {
         let mut bytes = self.head_bytes(head.is_some_and(|h| h.old), keep_alive).into_bytes();
         let with_body = head.is_none_or(|h| h.method == Method::Get);
         match self.body {
+            Body::File(file, range) if with_body && !range.is_empty() && range.end - range.start <= SMALL => {
+                let (head, len) = (bytes.len(), range.end - range.start);
+                bytes.resize(head + usize::try_from(len).unwrap_or_default(), 0);
+                file.read_exact_at(bytes.get_mut(head..).unwrap_or_default(), range.start)?;
+                send_all(stream, &bytes, 0).await?;
+                Ok(len)
+            }
             Body::File(file, range) if with_body && !range.is_empty() => {
                 // More is to come: the head goes out together with the file's first bytes.
                 send_all(stream, &bytes, libc::MSG_MORE).await?;
@@ -168,7 +181,7 @@ impl Response {
     fn head_bytes(&self, old: bool, keep_alive: bool) -> String {
         let mut head = format!("HTTP/1.1 {} {}\r\nServer: bootd\r\n", self.status, reason(self.status));
         let mut line = |name: &str, value: &str| head.extend([name, ": ", value, "\r\n"]);
-        line("Date", &httpdate::fmt_http_date(SystemTime::now()));
+        DATE.with_borrow_mut(|date| line("Date", date.now()));
         for (name, value) in &self.headers {
             line(name, value);
         }
@@ -186,6 +199,28 @@ impl Response {
         }
         head.push_str("\r\n");
         head
+    }
+}
+
+/// The time as HTTP writes it, written anew when it is another second.
+#[derive(Debug, Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+thread_local! {
+    static DATE: RefCell<Date> = RefCell::default();
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second != self.second || self.text.is_empty() {
+            *self = Self { second, text: httpdate::fmt_http_date(now) };
+        }
+        &self.text
     }
 }
 
