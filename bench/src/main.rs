@@ -16,6 +16,7 @@ mod cold;
 mod initiator;
 mod load;
 mod memory;
+mod network;
 mod peers;
 mod report;
 mod rows;
@@ -97,6 +98,18 @@ enum What {
         #[arg(long, default_value = "/var/tmp")]
         folder: PathBuf,
     },
+    /// TFTP, DHCP and HTTP against the servers that users would pick instead, in network namespaces; needs root.
+    Network {
+        /// Seconds that each measurement of DHCP and HTTP lasts.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// How often each is repeated; the median is printed.
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
+        /// Only the rows whose name holds this text.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// All of it in one run, as the page that is docs/performance.md.
     Report {
         /// Seconds that each measurement lasts.
@@ -156,6 +169,10 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         }
         What::Cold { seconds, repeats, folder } => {
             cold::run(rows::Effort { seconds, repeats }, &folder)?;
+            Ok(())
+        }
+        What::Network { seconds, repeats, only } => {
+            network::run(rows::Effort { seconds, repeats }, only.as_deref())?;
             Ok(())
         }
         What::Report { seconds, repeats, folder } => report::run(rows::Effort { seconds, repeats }, &folder),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::rows::{Effort, Row};
-use crate::{attach, cold, memory, peers, rows, table};
+use crate::{attach, cold, memory, network, peers, rows, table};
 
 const OPENING: &str = "\
 # Performance
@@ -54,6 +54,16 @@ const ATTACH: &str = "
 ## A client's disk, made and reset
 
 Of a sparse image of 1 TiB in /var/tmp, while 500 others are attached.
+";
+
+const NETWORK: &str = "
+## The network: TFTP, DHCP, HTTP
+
+The daemon itself beside tftpd-hpa, dnsmasq, Kea and nginx as Debian has them, each alone in a network namespace and all with
+the same files in memory; the load is in another, at the end of a virtual cable, and shares the processors. TFTP in blocks of 1432
+bytes; who does not know windows sends a block at a time in those rows. DHCP by `perfdhcp`: exchanges of four packets of ever new
+machines, behind a relay; all three servers write each lease to a file in memory before they answer, and none looks first whether
+somebody has the address. HTTP by `wrk`, connections that stay open; nginx with a worker for each processor, without a log.
 ";
 
 /// What the rates are to reach, as multiples of tgt's, and as a share of bare TCP's.
@@ -131,6 +141,8 @@ pub(crate) fn run(effort: Effort, folder: &Path) -> Result<(), Box<dyn Error>> {
     println!("{CACHED}");
     table::loopback(peers::iperf3()?);
     goals(&rows::run(effort, None)?);
+    println!("{NETWORK}");
+    network::run(effort, None)?;
     println!("{COLD}");
     cold::run(effort, folder)?;
     println!("{SCALE}");
