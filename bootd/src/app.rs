@@ -19,7 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use lvm::{Engine, EngineError};
 use menus::{MenuError, Menus};
-use netboot::{Boots, Interface, Leases, Mode, Others, Settings, Shapes};
+use netboot::{Boots, Interface, Leases, Mode, Others, Programs, Settings, Shapes};
 use parking_lot::Mutex;
 use site::{Location, Site, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -371,11 +371,11 @@ pub(crate) fn files(config: &Config) -> Files {
 }
 
 fn links(config: &Config, files: &Files) -> Vec<Link> {
-    config.interfaces.iter().map(|link| served_link(config, link, files.programs())).collect()
+    config.interfaces.iter().map(|link| served_link(config, link, files.programs().clone())).collect()
 }
 
 /// The interface with the settings that hold on it.
-fn served_link(config: &Config, served: &ServedInterface, programs: Vec<String>) -> Link {
+fn served_link(config: &Config, served: &ServedInterface, programs: Programs) -> Link {
     Link {
         interface: Interface {
             name: served.name.clone(),
@@ -391,12 +391,12 @@ fn served_link(config: &Config, served: &ServedInterface, programs: Vec<String>)
 fn relayed(config: &Config, files: &Files) -> Vec<Settings> {
     let settings = |relayed: &config::Relayed| Settings {
         subnet: Some(relayed.subnet),
-        ..settings(config, &relayed.dhcp, files.programs())
+        ..settings(config, &relayed.dhcp, files.programs().clone())
     };
     config.relayed.iter().map(settings).collect()
 }
 
-fn settings(config: &Config, dhcp: &config::Dhcp, programs: Vec<String>) -> Settings {
+fn settings(config: &Config, dhcp: &config::Dhcp, programs: Programs) -> Settings {
     Settings {
         server_name: config.server.clone(),
         http_port: config.http_port,
@@ -441,7 +441,7 @@ fn serves(state: &State) -> Vec<String> {
             Mode::Off => {}
         }
         if config.tftp {
-            lines.push(format!("TFTP on {address}:69, {} boot programs", files.programs().len()));
+            lines.push(format!("TFTP on {address}:69, {} boot programs", files.programs().all().len()));
         }
         lines.push(format!("HTTP on {address}:{}", config.http_port));
         lines.push(format!("iSCSI on {address}:{}", config.iscsi_port));

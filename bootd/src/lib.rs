@@ -17,6 +17,7 @@ mod machine;
 mod managed;
 mod mirror;
 mod privileges;
+mod programs;
 mod scripts;
 mod serve;
 mod space;

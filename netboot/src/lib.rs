@@ -7,6 +7,7 @@
 //! - [`respond`] answers DHCP, with [`Leases`] as its memory.
 //! - [`tftp`] serves one file to one client; [`parse_http_path`] and [`parse_tftp_path`] say what a name means, and
 //!   [`search()`] what a boot loader would ask for next.
+//! - [`Program`] is what a boot program's bytes say of it, [`Programs`] which there are.
 //! - [`Boots`] keeps each boot's epoch and timeline; [`diagnose()`] says why one did not come further.
 
 mod decision;
@@ -20,10 +21,13 @@ mod packet;
 mod paths;
 mod plan;
 mod pool;
+mod program;
+mod programs;
 mod progress;
 mod proxy;
 mod pxe;
 mod reason;
+mod reloads;
 mod reply;
 mod search;
 mod session;
@@ -46,10 +50,13 @@ pub use packet::{Packet, PacketError};
 pub use paths::{Asked, FilePath, choices_url, menu_url, parse_http_path, parse_tftp_path, script_url};
 pub use plan::{BootPlan, BootProgram, plan, plan_as_usual};
 pub use pool::{MAX_POOL, PoolError, PoolRange};
+pub use program::{HEAD_LEN, NoProgram, Program, ProgramKind};
+pub use programs::{EFI_DIRECTORY, Programs, efi_directory, other_places};
 pub use progress::{Phase, Progress};
 pub use proxy::{Door, Shape, respond_as_proxy};
 pub use pxe::{Asker, Firmware, IpxeFeatures, Method, Stage};
 pub use reason::Reason;
+pub use reloads::Reloads;
 pub use reply::{Destination, Reply};
 pub use search::search;
 pub use session::{Boot, BootEntry, Boots, Step};

@@ -48,6 +48,9 @@ pub struct Packet {
     pub mac: MacAddr,
     /// The options, repeated ones joined.
     pub options: Options,
+    /// Whether it comes from an iPXE that we have given the machine; see [`Reloads`](crate::Reloads). Not in the
+    /// bytes: whoever remembers sets it.
+    pub reloaded: bool,
 }
 
 /// Why a datagram is no DHCP request for us. All of these are the sender's doing; there is no answer to them.
@@ -120,6 +123,7 @@ impl Packet {
             chaddr,
             mac: MacAddr::new(octets),
             options: options(header, area),
+            reloaded: false,
         })
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use site::MacAddr;
 use site::entity::EntityName;
 
+use crate::programs::other_places;
 use crate::pxe::Asker;
 use crate::settings::{Interface, Settings};
 
@@ -84,6 +85,12 @@ impl FilePath {
     pub fn parse(name: &str) -> Option<Self> {
         let parts = parts(name)?;
         (!parts.is_empty()).then(|| Self(parts.join("/")))
+    }
+
+    /// Where else it may lie, if nothing is there; see [`other_places`].
+    #[must_use]
+    pub fn other_places(&self) -> Vec<String> {
+        other_places(&self.0)
     }
 
     /// The path, relative to the root of the files.

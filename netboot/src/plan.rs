@@ -9,6 +9,7 @@ use site::{Choice, Client, Image, Site};
 
 use crate::offer::{Offer, Start, image_of, offer, start};
 use crate::paths::script_url;
+use crate::programs::{EFI_DIRECTORY, candidates, find};
 use crate::pxe::{Asker, Firmware, Method, Stage};
 use crate::reason::Reason;
 use crate::settings::{Interface, Mode, Settings, Unknown};
@@ -129,13 +130,32 @@ fn made(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings, with
     match asker.stage {
         Stage::Other => plan.why.push(Reason::AsksForAddressOnly),
         Stage::Firmware => plan.boot_program = boot_program(asker, client, iface, settings, &mut plan.why),
+        Stage::Ipxe if needs_another(asker) => {
+            let lacks = asker.ipxe.map(|features| features.lacks()).unwrap_or_default();
+            plan.why.push(Reason::IpxeLacks(lacks));
+            // An iPXE fetches by TFTP whatever it lacks.
+            let plain = Asker { method: Method::Tftp, ..asker.clone() };
+            plan.boot_program = boot_program(&plain, client, iface, settings, &mut plan.why);
+            if plan.boot_program.is_none() {
+                plan.script_url = Some(script_url(asker, iface, settings));
+            }
+        }
         Stage::Ipxe => {
+            if let Some(features) = asker.ipxe.filter(|_| asker.reloaded) {
+                plan.why.push(Reason::IpxeStillLacks(features.lacks()));
+            }
             let url = script_url(asker, iface, settings);
             plan.why.push(Reason::Script(url.clone()));
             plan.script_url = Some(url);
         }
     }
     plan
+}
+
+/// Whether it is an iPXE too small for the boot script, in a card's ROM for instance, that has not been given a whole
+/// one yet. One that says nothing of its features is taken to have them.
+fn needs_another(asker: &Asker) -> bool {
+    !asker.reloaded && asker.ipxe.is_some_and(|features| !features.lacks().is_empty())
 }
 
 fn address(
@@ -161,20 +181,6 @@ fn image<'a>(client: &Client, site: &'a Site) -> Option<&'a Arc<Image>> {
     site.image(client.image.as_ref()?)
 }
 
-/// The programs that suit a firmware, best first. On UEFI x64 `snponly.efi` is preferred, since it uses the
-/// firmware's own network driver: the all-driver `ipxe.efi` was seen to hang where taking over the card fails, and
-/// resets the link, which costs 30 s behind a switch with spanning tree (ipxe/ipxe#1337). `undionly.kpxe` is the
-/// same on a BIOS.
-fn candidates(firmware: Firmware) -> &'static [&'static str] {
-    match firmware {
-        Firmware::Bios => &["undionly.kpxe"],
-        Firmware::UefiX64 => &["snponly.efi", "ipxe.efi"],
-        Firmware::UefiIa32 => &["snponly-i386.efi", "ipxe-i386.efi"],
-        Firmware::UefiArm64 => &["snponly-arm64.efi", "ipxe-arm64.efi"],
-        Firmware::UefiArm32 | Firmware::RaspberryPi | Firmware::Unknown(_) => &[],
-    }
-}
-
 /// Whether a program of that name may run on that firmware. Only what is surely wrong is refused.
 fn suits(firmware: Firmware, program: &str) -> bool {
     let efi = program.len() >= 4 && program.as_bytes()[program.len() - 4..].eq_ignore_ascii_case(b".efi");
@@ -196,17 +202,29 @@ fn boot_program(
         why.push(Reason::NoProgram(None));
         return None;
     };
-    let there = |name: &str| settings.programs.iter().any(|program| program == name);
-    let mut wanted: Vec<&str> = candidates(firmware).to_vec();
-    let mut chosen_by_admin = false;
-    if let Some(own) = client.boot_program.as_deref() {
-        if suits(firmware, own) {
-            wanted = vec![own];
-            chosen_by_admin = true;
-        } else {
+    let programs = settings.programs.all();
+    let mut found = None;
+    let mut wanted = Vec::new();
+    let own = client.boot_program.as_deref();
+    if let Some(own) = own.filter(|own| suits(firmware, own)) {
+        found = find(&programs, own, firmware);
+        wanted.push(own.to_owned());
+    } else {
+        if let Some(own) = own {
             why.push(Reason::ProgramUnsuited(firmware, own.to_owned()));
         }
+        let there = |name: &str| programs.iter().any(|program| program == name);
+        for (name, beside) in candidates(firmware) {
+            if found.is_none() && there(name) && beside.is_none_or(there) {
+                found = Some(*name);
+            }
+            // Whoever has none is told of those that the system's packages have.
+            if !name.starts_with(EFI_DIRECTORY) {
+                wanted.push((*name).to_owned());
+            }
+        }
     }
+    let chosen_by_admin = own.is_some_and(|own| suits(firmware, own));
     if wanted.is_empty() && firmware == Firmware::RaspberryPi {
         why.push(Reason::RaspberryPi);
         let name = RASPBERRY_PI_FIRST.to_owned();
@@ -216,8 +234,8 @@ fn boot_program(
         why.push(Reason::NoProgram(Some(firmware)));
         return None;
     }
-    let Some(name) = wanted.iter().copied().find(|name| there(name)) else {
-        why.push(Reason::ProgramMissing(firmware, wanted.into_iter().map(str::to_owned).collect()));
+    let Some(name) = found else {
+        why.push(Reason::ProgramMissing(firmware, wanted));
         return None;
     };
     let file = match asker.method {

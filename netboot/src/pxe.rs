@@ -107,6 +107,18 @@ pub struct Asker {
     pub user_class: Option<String>,
     /// What its iPXE can do; `None`: it sent no option 175, or one that lists no features.
     pub ipxe: Option<IpxeFeatures>,
+    /// Whether it is an iPXE that we have given the machine in place of one that lacks something.
+    #[serde(default)]
+    pub reloaded: bool,
+}
+
+impl IpxeFeatures {
+    /// What it lacks that the boot script needs.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<&'static str> {
+        let needs = [(self.http, "HTTP"), (self.iscsi, "iSCSI"), (self.menu, "menus")];
+        needs.into_iter().filter(|(has, _)| !has).map(|(_, name)| name).collect()
+    }
 }
 
 impl Asker {
@@ -133,6 +145,7 @@ impl Asker {
             vendor_class: text(vendor_class),
             user_class: classes.first().and_then(|class| text(class)),
             ipxe: options.ipxe_sub_options().and_then(|subs| features(&subs)),
+            reloaded: packet.reloaded,
         }
     }
 
@@ -154,6 +167,7 @@ impl Asker {
             vendor_class: None,
             user_class: None,
             ipxe: None,
+            reloaded: false,
         }
     }
 }

@@ -78,6 +78,10 @@ pub enum Reason {
     NoProgram(Option<Firmware>),
     /// It looks for its files by itself.
     RaspberryPi,
+    /// Its iPXE lacks what the script needs, so it is given another.
+    IpxeLacks(Vec<&'static str>),
+    /// The iPXE that it was given lacks the same, and gets the script all the same.
+    IpxeStillLacks(Vec<&'static str>),
     /// It gets its script.
     Script(String),
 }
@@ -178,7 +182,15 @@ impl fmt::Display for Reason {
             }
             Self::RaspberryPi => f.write_str(
                 "It is a Raspberry Pi, which asks for its files by itself: put them among the boot files, into a \
-                 directory named by its serial number or at the top.",
+                 directory named by its serial number or into raspberrypi, which is for all of them.",
+            ),
+            Self::IpxeLacks(what) => {
+                write!(f, "Its iPXE lacks {}, so it is given another first.", what.join(", "))
+            }
+            Self::IpxeStillLacks(what) => write!(
+                f,
+                "Its iPXE lacks {}, also the one that it was given in place of its own; its script may fail.",
+                what.join(", ")
             ),
             Self::Script(url) => write!(f, "It is iPXE already and is given its script, {url}."),
         }

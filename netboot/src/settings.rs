@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::PoolRange;
+use crate::programs::Programs;
 use crate::subnet::Subnet;
 
 /// What an address is leased for when nobody says otherwise, in seconds: half a day, so that a machine that runs
@@ -41,7 +42,7 @@ pub struct Settings {
     /// Whether bootd is the subnet's only DHCP server, and so may refuse addresses that it did not give.
     pub authoritative: bool,
     /// The boot programs that are there to be fetched: names relative to the root of the files.
-    pub programs: Vec<String>,
+    pub programs: Programs,
 }
 
 impl Default for Settings {
@@ -59,7 +60,7 @@ impl Default for Settings {
             unknown: Unknown::default(),
             mode: Mode::default(),
             authoritative: true,
-            programs: Vec::new(),
+            programs: Programs::default(),
         }
     }
 }

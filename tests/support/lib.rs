@@ -24,6 +24,7 @@ mod pxe_firmware;
 mod run;
 mod slots;
 mod test_disk;
+mod tftp;
 mod virtual_client;
 mod wait;
 
@@ -48,5 +49,6 @@ pub use pxe_firmware::{Answer, Found, PxeFirmware};
 pub use run::{Ran, check_machine, find_program, run, sh};
 pub use slots::VmSlots;
 pub use test_disk::{TestDisk, sha256};
+pub use tftp::TftpTransfer;
 pub use virtual_client::{BOOT, Firmware, VirtualClient};
 pub use wait::{AGES, SOON, wait_for};

@@ -15,6 +15,9 @@ pub const BOOT: Duration = Duration::from_secs(240);
 const IPXE_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// The same with Secure Boot, and Microsoft's keys enrolled.
+const OVMF_CODE_SECURE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+const OVMF_VARS_SECURE: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 
 /// What UEFI tries before HTTP over IPv4 unless it is told not to, a minute each.
 const OTHER_WAYS: &[&str] = &["IPv4PXESupport", "IPv6PXESupport", "IPv6Support"];
@@ -34,6 +37,8 @@ pub enum Firmware {
     UefiPxe,
     /// The same with its own HTTP boot instead.
     UefiHttp,
+    /// UEFI x64 with its own PXE, and Secure Boot switched on.
+    UefiSecure,
 }
 
 /// A machine that is switched on. Dropping it pulls the plug.
@@ -64,12 +69,21 @@ impl VirtualClient {
                 command.args(["-device", &format!("{card},romfile="), "-kernel", IPXE_KERNEL]);
                 command.arg("-initrd").arg(&script);
             }
-            Firmware::UefiPxe | Firmware::UefiHttp => {
+            Firmware::UefiPxe | Firmware::UefiHttp | Firmware::UefiSecure => {
+                let secure = firmware == Firmware::UefiSecure;
+                let (code, initial) =
+                    if secure { (OVMF_CODE_SECURE, OVMF_VARS_SECURE) } else { (OVMF_CODE, OVMF_VARS) };
                 let variables = lab.dir().join(format!("{name}.vars"));
-                fs::copy(OVMF_VARS, &variables).context(OVMF_VARS)?;
+                fs::copy(initial, &variables).context(initial)?;
                 let flash = "if=pflash,format=raw";
-                command.args(["-machine", "q35", "-device", &format!("{card},bootindex=0,romfile=")]);
-                command.args(["-drive", &format!("{flash},readonly=on,file={OVMF_CODE}")]);
+                // Secure Boot's variables are written in system management mode only.
+                let board = if secure { "q35,smm=on" } else { "q35" };
+                command.args(["-machine", board, "-device", &format!("{card},bootindex=0,romfile=")]);
+                if secure {
+                    command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                    command.args(["-global", "ICH9-LPC.disable_s3=1"]);
+                }
+                command.args(["-drive", &format!("{flash},readonly=on,file={code}")]);
                 command.args(["-drive", &format!("{flash},file={}", variables.display())]);
                 if firmware == Firmware::UefiHttp {
                     for way in OTHER_WAYS {

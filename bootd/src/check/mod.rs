@@ -160,7 +160,7 @@ fn engine(config: &Config) -> Vec<Finding> {
 
 fn programs(config: &Config, findings: &mut Vec<Finding>) {
     let files = Files::find(&config.files(), &config.boot_programs);
-    let there = files.programs();
+    let there = files.programs().all();
     for (firmware, names) in PROGRAMS {
         let what = format!("boot program for {firmware}");
         findings.push(match names.iter().find(|name| there.iter().any(|one| one == *name)) {

@@ -47,6 +47,9 @@ pub(super) enum Command {
     /// Add, show and remove disk images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Add, list and remove what firmware loads from the network
+    #[command(subcommand, name = "bootprogram")]
+    BootProgram(BootProgramCommand),
     /// See, fetch and drop what mirrors keep of other servers' files
     #[command(subcommand)]
     Mirror(MirrorCommand),
@@ -300,6 +303,55 @@ pub(super) enum ImageCommand {
         #[command(flatten)]
         common: Common,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BootProgramCommand {
+    /// Take in a boot program, after a look at what it is
+    #[command(
+        after_help = "An EFI program goes to efi/ARCH/NAME, beside what it loads and what loads it; any other to NAME.\n\n\
+        Examples:\n  \
+        bootd bootprogram add /usr/lib/shim/shimx64.efi.signed\n  \
+        bootd bootprogram add /usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed --name grubx64.efi\n  \
+        bootd bootprogram add snponly.efi --arch arm64"
+    )]
+    Add {
+        /// The program, a file that the daemon can read
+        file: PathBuf,
+        /// What it is called [default: its file's name, without .signed]
+        #[arg(long)]
+        name: Option<String>,
+        /// Refuse it if it is for another architecture
+        #[arg(long)]
+        arch: Option<Architecture>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List all boot programs, those of the system's packages too
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Remove a boot program that was added
+    Remove {
+        /// Its name, as the list has it
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// An architecture that UEFI runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Architecture {
+    /// x86, 32 bits
+    Ia32,
+    /// x86, 64 bits
+    X64,
+    /// ARM, 32 bits
+    Arm32,
+    /// ARM, 64 bits
+    Arm64,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::control::api::Problem;
 
 mod args;
+mod bootprogram;
 mod boots;
 mod capture;
 mod check;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(&check),
         Command::Client(command) => wait(client::run(command)),
         Command::Image(command) => wait(image::run(command)),
+        Command::BootProgram(command) => wait(bootprogram::run(command)),
         Command::Mirror(command) => wait(mirror::run(command)),
         Command::Site(command) => wait(site::run(*command)),
         Command::Boots(boots) => wait(boots::run(boots)),

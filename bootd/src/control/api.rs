@@ -54,6 +54,17 @@ pub(crate) struct ImportRequest {
     pub(crate) in_place: bool,
 }
 
+/// `POST /bootprograms`: takes in a boot program, and answers with its [`ProgramEntry`](crate::programs::ProgramEntry).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ProgramRequest {
+    /// The program, an absolute path.
+    pub(crate) file: PathBuf,
+    /// What it is to be called; `None`: as its file.
+    pub(crate) name: Option<String>,
+    /// Which firmware it must be for; `None`: any.
+    pub(crate) arch: Option<netboot::Firmware>,
+}
+
 /// One line of the answer to an [`ImportRequest`]. The last one is `Done` or `Failed`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]

@@ -126,10 +126,15 @@ fn check(state: &State, change: &ClientChange) -> Result<(), Wrong> {
         }
     }
     if let Some(Some(program)) = &change.boot_program {
-        let programs = state.files.programs();
-        if !programs.contains(program) {
+        state.files.look_again();
+        let programs = state.files.programs().all();
+        // A bare name stands for the program of that name for the machine's architecture.
+        let is = |there: &String| {
+            there == program || there.rsplit_once('/').is_some_and(|(_, bare)| bare == program)
+        };
+        if !programs.iter().any(is) {
             let hint = format!(
-                "put it into {} and start bootd again; there are: {}",
+                "take it in with: bootd bootprogram add FILE, or put it into {}; there are: {}",
                 state.config.files().display(),
                 programs.join(", ")
             );

@@ -36,6 +36,7 @@ pub(crate) mod entities;
 mod explain;
 mod images;
 mod mirrors;
+mod programs;
 mod render;
 mod status;
 #[cfg(test)]
@@ -215,6 +216,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/images/{name}", get(images::show).delete(images::remove))
         .route("/boots/{machine}", get(boots::boots))
         .route("/capture/{machine}", get(capture::capture))
+        .route("/bootprograms", get(programs::list).post(programs::add))
+        .route("/bootprograms/{*name}", axum::routing::delete(programs::remove))
         .route("/explain/{machine}", get(explain::explain))
         .route("/render", get(render::render))
         .route("/status", get(status::status))

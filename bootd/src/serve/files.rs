@@ -5,16 +5,19 @@
 //!   names inside (`openat2` with `RESOLVE_BENEATH`): neither `..` nor a symbolic link leads out, even if the
 //!   directory is changed while a name is being looked up. Links that stay inside work.
 //! - Boot programs that the system's packages installed. They were found at the start, and only what was found is
-//!   served, by its bare name. Links out of their directories are followed, since packages make such: Debian's
+//!   served, by its bare name and by the names of [`netboot::other_places`]. Links out of their directories are followed, since packages make such: Debian's
 //!   `/usr/lib/ipxe/ipxe.efi` is one to `/boot`, and whoever may write there is root.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use netboot::FilePath;
+use netboot::{FilePath, Programs};
+use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 /// What boot programs are called. Other files beside them are not offered.
@@ -64,8 +67,19 @@ pub(crate) struct OpenFile {
 pub(crate) struct Files {
     root: PathBuf,
     installed: BTreeMap<String, PathBuf>,
-    own: Vec<String>,
+    programs: Programs,
+    opened: Mutex<Option<Opened>>,
 }
+
+/// The admin's directory, open since then.
+#[derive(Debug)]
+struct Opened {
+    since: Instant,
+    place: Arc<OwnedFd>,
+}
+
+/// For how long the admin's directory is kept open: one that was made or replaced is the one that is served a second later.
+const KEEP: Duration = Duration::from_secs(1);
 
 impl Files {
     /// The admin's directory `root`, and the boot programs that are now in the directories `installed`; where two
@@ -80,18 +94,38 @@ impl Files {
                 }
             }
         }
-        let mut own = Vec::new();
-        collect(root, "", MAX_DEPTH, &mut own);
-        Self { root: root.to_owned(), installed: programs, own }
+        let files = Self {
+            root: root.to_owned(),
+            installed: programs,
+            programs: Programs::default(),
+            opened: Mutex::default(),
+        };
+        files.look_again();
+        files
     }
 
     /// The boot programs' names, as clients ask for them and a client's entry may name them.
-    pub(crate) fn programs(&self) -> Vec<String> {
-        let installed = self.installed.keys().filter(|name| is_program(name));
-        let mut all: Vec<String> = self.own.iter().chain(installed).cloned().collect();
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The admin's own directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the system's packages put the program of that name.
+    pub(crate) fn installed(&self, name: &str) -> Option<&Path> {
+        self.installed.get(name).map(PathBuf::as_path)
+    }
+
+    /// Finds what the admin has put there or taken away.
+    pub(crate) fn look_again(&self) {
+        let mut all: Vec<String> = self.installed.keys().filter(|name| is_program(name)).cloned().collect();
+        collect(&self.root, "", MAX_DEPTH, &mut all);
         all.sort();
         all.dedup();
-        all
+        self.programs.replace(all);
     }
 
     /// Names that there are in the folder of a name that there is not, for people. Only some, if there are very many.
@@ -112,39 +146,73 @@ impl Files {
     /// # Errors
     /// When there is none, or it can't be read.
     pub(crate) fn open(&self, name: &FilePath) -> Result<OpenFile, FileError> {
-        self.open_named(name.as_str())
+        match self.open_named(name.as_str()) {
+            Err(FileError::NotFound) => {}
+            other => return other,
+        }
+        // Firmware and boot loaders were seen to write names in other capitals than the file's, FAT's for instance.
+        let programs = self.programs.all();
+        let alike = programs.iter().filter(|program| program.eq_ignore_ascii_case(name.as_str())).cloned();
+        for other in alike.chain(name.other_places()) {
+            match self.open_named(&other) {
+                Err(FileError::NotFound) => {}
+                other => return other,
+            }
+        }
+        Err(FileError::NotFound)
     }
 
     fn open_named(&self, name: &str) -> Result<OpenFile, FileError> {
-        match open_beneath(&self.root, name) {
+        match self.place().and_then(|place| open_inside(&*place, &self.root, name)) {
             Err(FileError::NotFound) => {}
             other => return other,
         }
         let path = self.installed.get(name).ok_or(FileError::NotFound)?;
-        regular(openat(CWD, path, READ, Mode::empty()), path)
+        regular(openat(CWD, path, READ, Mode::empty()), || path.to_owned())
+    }
+}
+
+impl Files {
+    /// The admin's directory, open. Firmware fetches a file in thousands of parts, and to open the directory for each
+    /// of them would be a third of the work.
+    fn place(&self) -> Result<Arc<OwnedFd>, FileError> {
+        let mut opened = self.opened.lock();
+        if let Some(opened) = opened.as_ref().filter(|opened| opened.since.elapsed() < KEEP) {
+            return Ok(Arc::clone(&opened.place));
+        }
+        *opened = None;
+        let place = Arc::new(open_directory(&self.root)?);
+        *opened = Some(Opened { since: Instant::now(), place: Arc::clone(&place) });
+        Ok(place)
     }
 }
 
 /// Not to be held up by a pipe's missing writer (`NONBLOCK`), nor made a terminal's child (`NOCTTY`).
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// Opens `name` in `root`, with no way out. The directory is opened anew each time, so that one that was made or
-/// replaced after the start is the one that is served.
+/// Opens `name` in `root`, with no way out.
 pub(crate) fn open_beneath(root: &Path, name: &str) -> Result<OpenFile, FileError> {
+    open_inside(open_directory(root)?, root, name)
+}
+
+fn open_directory(root: &Path) -> Result<OwnedFd, FileError> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let place = match openat(CWD, root, directory, Mode::empty()) {
-        Ok(place) => place,
-        Err(rustix::io::Errno::NOENT) => return Err(FileError::NotFound),
-        Err(e) => return Err(FileError::Unreadable { path: root.to_owned(), source: e.into() }),
-    };
+    match openat(CWD, root, directory, Mode::empty()) {
+        Ok(place) => Ok(place),
+        Err(rustix::io::Errno::NOENT) => Err(FileError::NotFound),
+        Err(e) => Err(FileError::Unreadable { path: root.to_owned(), source: e.into() }),
+    }
+}
+
+fn open_inside(place: impl AsFd, root: &Path, name: &str) -> Result<OpenFile, FileError> {
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    regular(openat2(place, name, READ, Mode::empty(), inside), &root.join(name))
+    regular(openat2(place, name, READ, Mode::empty(), inside), || root.join(name))
 }
 
 /// What was opened, if it is a regular file.
-fn regular(opened: rustix::io::Result<rustix::fd::OwnedFd>, path: &Path) -> Result<OpenFile, FileError> {
+fn regular(opened: rustix::io::Result<OwnedFd>, path: impl Fn() -> PathBuf) -> Result<OpenFile, FileError> {
     use rustix::io::Errno;
-    let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| FileError::Unreadable { path: path(), source };
     let file = match opened {
         Ok(file) => File::from(file),
         // A way out is XDEV, a circle of links LOOP, a name below a file NOTDIR, a socket NXIO.
@@ -165,6 +233,11 @@ fn is_program(name: &str) -> bool {
     PROGRAM_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
+/// What a Raspberry Pi fetches first, in the directory that is for all of them.
+fn is_raspberry_pi(name: &str) -> bool {
+    matches!(name, "raspberrypi/bootcode.bin" | "raspberrypi/start4.elf" | "raspberrypi/start.elf")
+}
+
 /// The entries of a directory whose names are text, in the order of names; none if it can't be read.
 fn list(directory: &Path) -> BTreeMap<String, PathBuf> {
     let entries = directory.read_dir().into_iter().flatten().flatten();
@@ -178,7 +251,10 @@ fn collect(directory: &Path, prefix: &str, depth: usize, found: &mut Vec<String>
         let name = format!("{prefix}{name}");
         if about.is_dir() && depth > 1 {
             collect(&path, &format!("{name}/"), depth - 1, found);
-        } else if is_program(&name) && path.is_file() && found.len() < MAX_PROGRAMS {
+        } else if (is_program(&name) || is_raspberry_pi(&name))
+            && path.is_file()
+            && found.len() < MAX_PROGRAMS
+        {
             found.push(name);
         }
     }
@@ -324,12 +400,58 @@ mod tests {
 
         let root = place.path().join("files");
         let files = Files::find(&root, &[place.path().join("absent"), installed]);
-        assert_eq!(files.programs(), ["ipxe.efi", "linux/grub.efi", "own.efi", "undionly.kpxe"]);
+        assert_eq!(*files.programs().all(), ["ipxe.efi", "linux/grub.efi", "own.efi", "undionly.kpxe"]);
         assert_eq!(content(files.open_named("own.efi")).as_deref(), Some("own"));
         assert_eq!(content(files.open_named("ipxe.efi")).as_deref(), Some("linked"), "a package's link out");
         assert_eq!(content(files.open_named("README")), None);
         assert_eq!(content(files.open_named("menu.c32")).as_deref(), Some("a program's part"));
         assert_eq!(content(files.open_named("./undionly.kpxe")), None, "programs go by their bare names");
+    }
+
+    #[test]
+    fn names_lie_side_by_side_where_boot_loaders_look_for_them() {
+        let place = place();
+        let (root, installed) = (place.path().join("files"), place.path().join("installed"));
+        fs::create_dir_all(root.join("efi/x64")).unwrap();
+        fs::create_dir_all(root.join("raspberrypi/overlays")).unwrap();
+        fs::create_dir(&installed).unwrap();
+        for (path, text) in [
+            (root.join("efi/x64/shimx64.efi"), "shim"),
+            (root.join("efi/x64/snponly.efi"), "signed"),
+            (root.join("raspberrypi/start4.elf"), "pi"),
+            (root.join("raspberrypi/overlays/x.dtbo"), "overlay"),
+            (installed.join("snponly.efi"), "unsigned"),
+            (installed.join("ipxe.efi"), "all drivers"),
+            (installed.join("ipxe-arm64.efi"), "arm"),
+        ] {
+            fs::write(path, text).unwrap();
+        }
+        let files = Files::find(&root, &[installed]);
+        for (name, text) in [
+            ("efi/x64/snponly.efi", Some("signed")),
+            ("efi/x64//snponly.efi", Some("signed")),
+            ("/efi\\x64\\SNPONLY.EFI", Some("signed")),
+            ("efi/x64/ipxe.efi", Some("all drivers")),
+            ("efi/arm64/ipxe.efi", Some("arm")),
+            ("efi/ia32/ipxe.efi", None),
+            ("EFI/X64/SHIMX64.EFI", Some("shim")),
+            ("snponly.efi", Some("unsigned")),
+            ("9ffefdef/start4.elf", Some("pi")),
+            ("9ffefdef/overlays/x.dtbo", Some("overlay")),
+            ("dc-a6-32-00-00-01/start4.elf", Some("pi")),
+            ("9ffefdef/absent", None),
+            ("not-a-pi/start4.elf", None),
+        ] {
+            assert_eq!(fetch(&files, parse_tftp_path(name)).as_deref(), text, "TFTP {name}");
+            let url = format!("/files/{}", name.replace('\\', "%5c"));
+            assert_eq!(fetch(&files, parse_http_path(&url)).as_deref(), text, "HTTP {url}");
+        }
+        assert!(matches!(parse_tftp_path("efi/x64//autoexec.ipxe"), Asked::Autoexec));
+        fs::write(root.join("efi/x64/new.efi"), "new").unwrap();
+        let known = |name: &str| files.programs().all().iter().any(|program| program == name);
+        assert!(!known("efi/x64/new.efi"));
+        files.look_again();
+        assert!(known("efi/x64/new.efi") && known("raspberrypi/start4.elf"));
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub(crate) enum Denied {
 /// # Errors
 /// When it gets nothing, with the reason.
 pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, Denied> {
-    let site = state.site.load_full();
+    let site = state.site.load();
     let asked = match asked {
         Asked::File(path) => locate(state, holder(state, link, peer, &site, true), peer, path),
         asked => Wanted::Named(asked),
@@ -186,7 +186,7 @@ pub(crate) fn tell_missing(
     path: &str,
 ) {
     if let Some(mac) = visitor {
-        let (programs, beside) = (state.files.programs(), state.files.beside(path));
+        let (programs, beside) = (state.files.programs().all(), state.files.beside(path));
         let kind = StepKind::missing(path, programs.iter().chain(&beside).map(String::as_str));
         state.boots.lock().record(mac, kind, service, unix_millis());
     }

@@ -79,7 +79,7 @@ impl Server {
             lease_time: *input.choose(&[7200, 60, u32::MAX])?,
             unknown: if input.ratio(1, 8)? { Unknown::Ignore } else { Unknown::Lease },
             authoritative: input.ratio(7, 8)?,
-            programs: ["undionly.kpxe", "snponly.efi", "ipxe.efi"].map(str::to_owned).into(),
+            programs: ["undionly.kpxe", "snponly.efi", "ipxe.efi"].map(str::to_owned).into_iter().collect(),
             ..Settings::default()
         };
         Ok(Self {

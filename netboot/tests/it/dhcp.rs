@@ -351,7 +351,7 @@ fn images_and_programs_that_are_missing_are_named() {
     let outcome = lab.send(&pxe(1).encode());
     assert!(why(&outcome).contains("\"gone\", which does not exist"), "{}", why(&outcome));
     lab.site = Site::new(2, clients(), vec![Image { size: 1, ..image("debian") }]);
-    lab.settings.programs.clear();
+    lab.settings.programs = netboot::Programs::default();
     let outcome = lab.send(&pxe(1).encode());
     assert!(why(&outcome).contains("put undionly.kpxe among the boot files"), "{}", why(&outcome));
     assert_eq!(told(&outcome).file, "");

@@ -75,7 +75,8 @@ pub(crate) fn settings() -> Settings {
         lease_time: 7200,
         programs: ["undionly.kpxe", "snponly.efi", "ipxe.efi", "snponly-arm64.efi", "snponly-i386.efi"]
             .map(str::to_owned)
-            .into(),
+            .into_iter()
+            .collect(),
         ..Settings::default()
     }
 }

@@ -55,6 +55,55 @@ fn programs_for_each_firmware() {
 }
 
 #[test]
+fn a_shim_comes_first_where_what_it_loads_lies_beside_it() {
+    let name = |of: Firmware, programs: &[&str], own: Option<&str>| {
+        let settings =
+            Settings { programs: programs.iter().map(ToString::to_string).collect(), ..settings() };
+        let client = Client { boot_program: own.map(str::to_owned), ..client("lab02", 2) };
+        plan_with(&firmware(2, of), vec![client], &settings).boot_program.map(|program| program.name)
+    };
+    let x64 = Firmware::UefiX64;
+    let all = ["snponly.efi", "efi/x64/snponly-shim.efi", "efi/x64/snponly.efi", "efi/x64/ipxe.efi"];
+    assert_eq!(name(x64, &all, None).unwrap(), "efi/x64/snponly-shim.efi");
+    assert_eq!(name(x64, &all[..2], None).unwrap(), "snponly.efi", "nothing for shim to load");
+    assert_eq!(name(Firmware::UefiArm64, &all, None), None, "another architecture's");
+    assert_eq!(name(x64, &["efi/x64/ipxe.efi", "snponly.efi"], None).unwrap(), "efi/x64/ipxe.efi");
+    // A bare name is the one of the machine's architecture.
+    let both = ["ipxe.efi", "efi/arm64/ipxe.efi", "efi/x64/shimx64.efi"];
+    assert_eq!(name(Firmware::UefiArm64, &both[1..], Some("ipxe.efi")).unwrap(), "efi/arm64/ipxe.efi");
+    assert_eq!(name(x64, &both, Some("ipxe.efi")).unwrap(), "ipxe.efi");
+    assert_eq!(name(x64, &both, Some("shimx64.efi")).unwrap(), "efi/x64/shimx64.efi");
+    assert_eq!(name(x64, &both, Some("efi/x64/SHIMX64.EFI")).unwrap(), "efi/x64/shimx64.efi");
+}
+
+#[test]
+fn an_ipxe_that_lacks_something_is_given_another_and_not_for_ever() {
+    let asker = |features: IpxeFeatures, reloaded: bool| Asker {
+        ipxe: Some(features),
+        reloaded,
+        ..Asker::supposed(mac(1), Stage::Ipxe, Some(Firmware::Bios))
+    };
+    let whole = IpxeFeatures { http: true, iscsi: true, menu: true, ..IpxeFeatures::default() };
+    let plan = plan_of(&asker(whole, false));
+    assert!(plan.boot_program.is_none() && plan.script_url.is_some());
+    for (lacking, word) in [
+        (IpxeFeatures { http: false, ..whole }, "HTTP"),
+        (IpxeFeatures { iscsi: false, ..whole }, "iSCSI"),
+        (IpxeFeatures { menu: false, ..whole }, "menus"),
+    ] {
+        let plan = plan_of(&asker(lacking, false));
+        assert_eq!(plan.boot_program.as_ref().map(|program| program.file.as_str()), Some("undionly.kpxe"));
+        assert_eq!(plan.script_url, None);
+        assert!(why(&plan).contains(&format!("lacks {word}, so it is given another")), "{}", why(&plan));
+        let plan = plan_of(&asker(lacking, true));
+        assert!(plan.boot_program.is_none() && plan.script_url.is_some(), "{}", why(&plan));
+        let none = Settings { programs: Vec::new().into(), ..settings() };
+        let plan = plan_with(&asker(lacking, false), clients(), &none);
+        assert!(plan.script_url.is_some(), "there is no other: {}", why(&plan));
+    }
+}
+
+#[test]
 fn an_entry_may_name_its_program() {
     let with = |program: &str, asker: &Asker| {
         let own = Client { boot_program: Some(program.into()), ..client("lab02", 2) };
@@ -79,7 +128,7 @@ fn an_entry_may_name_its_program() {
 fn a_name_that_the_header_cannot_hold_is_not_sent() {
     let long = format!("{}.efi", "x".repeat(124));
     let own = Client { boot_program: Some(long.clone()), ..client("lab02", 2) };
-    let settings = Settings { programs: vec![long], ..settings() };
+    let settings = Settings { programs: vec![long].into(), ..settings() };
     let plan = plan_with(&firmware(2, Firmware::UefiX64), vec![own], &settings);
     assert_eq!(plan.boot_program, None);
     assert!(why(&plan).contains("too long"), "{}", why(&plan));

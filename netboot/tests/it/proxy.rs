@@ -97,8 +97,10 @@ fn uefi_boots_at_its_first_search_with_the_caching_bug_and_without() {
 
 #[test]
 fn ipxe_takes_its_script_from_the_offer() {
-    let asks =
-        discover(mac(1)).option(77, b"iPXE").option(93, &[0, 7]).option(175, &[0x13, 1, 1, 0x11, 1, 1]);
+    let asks = discover(mac(1))
+        .option(77, b"iPXE")
+        .option(93, &[0, 7])
+        .option(175, &[0x13, 1, 1, 0x11, 1, 1, 0x27, 1, 1]);
     let boots_from = ProxyLab::new().search(&asks, choosing::ipxe);
     assert!(
         boots_from.is_some_and(|(server, url)| server == SERVER && url.starts_with("http://10.77.0.1/boot/"))

@@ -8,13 +8,13 @@ use support::{Asks, Context, Lab, NetClient, Ran, Result, SERVER, ensure, wait_f
 
 use crate::{IMAGE, Site};
 
-const PC1: &str = "52:54:00:77:03:01";
+pub(crate) const PC1: &str = "52:54:00:77:03:01";
 const PC2: &str = "52:54:00:77:03:02";
 
 const PROGRAM: &str = "undionly.kpxe";
 
 /// A client with an address, in a site that knows it.
-fn client(site: &Site, name: &str, mac: &str) -> Result<NetClient> {
+pub(crate) fn client(site: &Site, name: &str, mac: &str) -> Result<NetClient> {
     site.daemon.add_client(name, mac, IMAGE)?;
     let client = NetClient::new(&site.lab, mac)?;
     client.ask(Asks::BiosPxe, &[])?;
@@ -26,7 +26,7 @@ fn program() -> Result<Vec<u8>> {
     fs::read(&path).context(path.display())
 }
 
-fn curl(client: &NetClient, words: &[&str]) -> Result<Ran> {
+pub(crate) fn curl(client: &NetClient, words: &[&str]) -> Result<Ran> {
     client.namespace().run(&[&["curl", "-sS", "--max-time", "20"], words].concat())
 }
 

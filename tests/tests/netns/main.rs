@@ -9,7 +9,9 @@ mod files;
 mod links;
 mod menus;
 mod neighbours;
+mod programs;
 mod proxy;
+mod tftp;
 
 use std::fs;
 use std::path::PathBuf;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netboot::{
-    BootPlan, Decision, DhcpEvent, Door, Lease, LeaseChange, Mode, Outcome, Packet, Reply, Settings, Stage,
-    respond, respond_as_proxy, settings_for,
+    Asker, BootPlan, Decision, DhcpEvent, Door, Lease, LeaseChange, Mode, Outcome, Packet, Reloads, Reply,
+    Settings, Stage, respond, respond_as_proxy, settings_for,
 };
 use parking_lot::Mutex;
 use site::MacAddr;
@@ -103,6 +103,7 @@ impl Dhcp {
             state,
             journal: Mutex::new(self.journal),
             allowance: Allowance::new(BURST, PER_SECOND),
+            reloads: Mutex::default(),
         });
         if self.entrances.is_empty() {
             stop.cancelled().await;
@@ -136,6 +137,7 @@ struct Shared {
     state: Arc<State>,
     journal: Mutex<Journal>,
     allowance: Allowance,
+    reloads: Mutex<Reloads>,
 }
 
 /// The server of one socket of a link.
@@ -231,7 +233,7 @@ impl Shared {
     /// Handles one datagram, and says what is to be sent.
     fn handle(&self, link: &Link, door: Door, bytes: &[u8], peer: SocketAddrV4) -> Option<Answer> {
         let state = &self.state;
-        let packet = match Packet::parse(bytes) {
+        let mut packet = match Packet::parse(bytes) {
             Ok(packet) => packet,
             Err(e) => {
                 state.counters.dhcp_malformed.inc();
@@ -244,6 +246,7 @@ impl Shared {
             state.counters.dhcp_dropped.inc();
             return None;
         }
+        self.mark(&mut packet);
         self.answer(link, door, &packet, peer)
     }
 
@@ -267,7 +270,16 @@ impl Shared {
         let change = state.leases.lock().on_conflict(mac, address, link.settings.pool, unix_seconds());
         self.keep(&mut journal, change.as_slice());
         drop(journal);
-        self.answer(link, Door::Dhcp, &Packet::parse(bytes).ok()?, peer)
+        let mut packet = Packet::parse(bytes).ok()?;
+        self.mark(&mut packet);
+        self.answer(link, Door::Dhcp, &packet, peer)
+    }
+
+    /// Notes on a packet whether it is from an iPXE that we have given the machine.
+    fn mark(&self, packet: &mut Packet) {
+        if Asker::of(packet).ipxe.is_some_and(|features| !features.lacks().is_empty()) {
+            packet.reloaded = self.reloads.lock().is_ours(packet.mac, packet.xid, unix_seconds());
+        }
     }
 
     fn answer(&self, link: &Link, door: Door, packet: &Packet, peer: SocketAddrV4) -> Option<Answer> {

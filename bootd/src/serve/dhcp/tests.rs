@@ -29,7 +29,11 @@ impl Lab {
         state.site.store(Arc::new(testing::site(place.path())));
         let (journal, _) = Journal::open(&place.path().join("leases.journal")).unwrap();
         let allowance = Allowance::new(BURST, PER_SECOND);
-        Self { place, shared: Shared { state, journal: Mutex::new(journal), allowance }, told }
+        Self {
+            place,
+            shared: Shared { state, journal: Mutex::new(journal), allowance, reloads: Mutex::default() },
+            told,
+        }
     }
 
     fn handle(&self, datagram: &[u8]) -> Option<Reply> {
