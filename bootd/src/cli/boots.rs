@@ -60,7 +60,10 @@ pub(super) async fn run(boots: BootsCommand) -> Result<(), Failure> {
     if there < usize::from(number) {
         return Err(Failure {
             error: format!("boot {number} of {} is not remembered; there are {there}", boots.machine),
-            hint: Some(format!("list them with: bootd boots {}", boots.machine)),
+            hint: Some(match there {
+                0 => never(&boots.machine.to_string()).replace('\n', " ").trim_end().to_owned(),
+                _ => format!("list them with: bootd boots {}", boots.machine),
+            }),
         });
     }
     let boot = history.boots.swap_remove(usize::from(number) - 1);

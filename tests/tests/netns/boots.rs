@@ -20,6 +20,15 @@ use crate::{IMAGE, Site};
 /// How long it may take for a boot to be called stalled: a minute, on a machine that does other things.
 const STALLED: Duration = Duration::from_secs(240);
 
+/// A client that sends DISCOVERs until one is heard, which a network that was made a moment ago may lose.
+fn search(daemon: &Daemon, client: &NetClient, mac: &str, secs: u16) -> Result {
+    wait_for("a DISCOVER to be heard", SOON, || {
+        discover(client, mac, secs)?;
+        let boots = daemon.json(&["boots", mac])?;
+        Ok(boots.pointer("/boots/0").is_some().then_some(()))
+    })
+}
+
 /// A DISCOVER of a UEFI machine, whose search began so many seconds ago.
 fn discover(client: &NetClient, mac: &str, secs: u16) -> Result {
     let mac: Vec<u8> = mac.split(':').filter_map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
@@ -66,10 +75,10 @@ fn each_failure_is_called_by_its_name() -> Result {
     };
     // All at once, since each takes as long as a boot may be silent.
     let (deaf, deaf_mac) = client("deaf", 1)?;
-    discover(&deaf, &deaf_mac, 0)?;
+    search(&site.daemon, &deaf, &deaf_mac, 0)?;
 
     let (late, late_mac) = client("late", 2)?;
-    discover(&late, &late_mac, 31)?;
+    search(&site.daemon, &late, &late_mac, 31)?;
 
     let (lost, _) = client("lost", 3)?;
     lost.ask(Asks::UefiPxe, &[])?;
