@@ -30,6 +30,8 @@ struct Machine {
     since: u64,
     /// Whether something was fetched after such an offer.
     works: bool,
+    /// Whether the last of them has been offered, and the first may be again.
+    all_tried: bool,
     seen: u64,
 }
 
@@ -51,7 +53,7 @@ impl Shapes {
     /// The shape of the offer to a machine that is searching.
     pub fn offer(&mut self, mac: MacAddr, firmware: Option<Firmware>, now: u64) -> Shape {
         let shapes = Shape::of(firmware);
-        let fresh = Machine { firmware, tried: 0, since: now, works: false, seen: now };
+        let fresh = Machine { firmware, tried: 0, since: now, works: false, all_tried: false, seen: now };
         let mut machine = self.machines.get(&mac).copied().unwrap_or(fresh);
         // A BIOS that was switched to UEFI begins anew.
         if machine.firmware != firmware || now.saturating_sub(machine.seen) > FORGET_AFTER {
@@ -59,6 +61,7 @@ impl Shapes {
         } else if now.saturating_sub(machine.since) > SEARCH {
             if !machine.works {
                 machine.tried = (machine.tried + 1) % shapes.len();
+                machine.all_tried |= machine.tried + 1 == shapes.len();
             }
             machine.since = now;
         }
@@ -83,9 +86,7 @@ impl Shapes {
     /// Whether a machine has been offered every shape and took none.
     #[must_use]
     pub fn has_refused_all(&self, mac: MacAddr) -> bool {
-        self.machines
-            .get(&mac)
-            .is_some_and(|machine| !machine.works && machine.tried + 1 >= Shape::of(machine.firmware).len())
+        self.machines.get(&mac).is_some_and(|machine| !machine.works && machine.all_tried)
     }
 
     /// What whoever runs the site should know of a machine beside another DHCP server, in sentences; `None`: nothing.
@@ -143,6 +144,13 @@ mod tests {
         assert_eq!(shapes.offer(MAC, UEFI, 1120), Shape::Plain);
         assert!(shapes.has_refused_all(MAC));
         assert_eq!(shapes.offer(MAC, UEFI, 1180), Shape::Binl, "round again");
+        assert!(shapes.has_refused_all(MAC), "still so");
+        assert!(shapes.advice(MAC, Ipv4Addr::LOCALHOST).is_some_and(|text| text.contains("in every form")));
+        shapes.on_fetch(MAC, 1181);
+        assert!(!shapes.has_refused_all(MAC));
+        assert!(
+            shapes.advice(MAC, Ipv4Addr::LOCALHOST).is_some_and(|text| text.contains("to ask on port 4011"))
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Answer {
     pub address: Ipv4Addr,
     /// Where to fetch the file, as the header says.
     pub next_server: Ipv4Addr,
-    /// The file, as the header says.
+    /// The file, as the header or option 67 says.
     pub file: String,
     /// The options.
     pub options: BTreeMap<u8, Vec<u8>>,
@@ -113,9 +113,18 @@ impl<'a> PxeFirmware<'a> {
             return Ok(found(proxy.next_server, &proxy.file, false));
         }
         let server = proxy.address_in(54).context("a proxy's offer without option 54")?;
-        let told = self.namespace.enter(|| self.ask_4011(ack.address, server))??;
+        let told = self.ask_4011(ack.address, server)?;
         ensure!(told.from == SocketAddrV4::new(server, 4011), "{} answered for {server}", told.from);
         Ok(found(told.next_server, &told.file, true))
+    }
+
+    /// Asks that server what to boot, as the machine that has the address `own`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn ask_4011(&self, own: Ipv4Addr, server: Ipv4Addr) -> Result<Answer> {
+        let message = self.message(REQUEST, own, &[]);
+        Ok(self.namespace.enter(|| self.exchange(&message, SocketAddrV4::new(server, 4011)))??)
     }
 
     fn search(&self, socket: &UdpSocket) -> io::Result<Vec<Answer>> {
@@ -142,10 +151,6 @@ impl<'a> PxeFirmware<'a> {
         let options = [(50, address.octets()), (54, server.octets())];
         let message = self.message(REQUEST, Ipv4Addr::UNSPECIFIED, &options);
         self.exchange(&message, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))
-    }
-
-    fn ask_4011(&self, own: Ipv4Addr, server: Ipv4Addr) -> io::Result<Answer> {
-        self.exchange(&self.message(REQUEST, own, &[]), SocketAddrV4::new(server, 4011))
     }
 
     fn exchange(&self, message: &[u8], to: SocketAddrV4) -> io::Result<Answer> {
@@ -235,12 +240,14 @@ impl Answer {
         }
         let file = bytes.get(108..236)?.split(|byte| *byte == 0).next()?;
         let options = options(bytes.get(240..)?);
+        // Some servers put it into option 67 alone where that is asked for.
+        let file = if file.is_empty() { options.get(&67).map_or(file, Vec::as_slice) } else { file };
         Some(Self {
             from,
             kind: *options.get(&53)?.first()?,
             address: address(16)?,
             next_server: address(20)?,
-            file: String::from_utf8_lossy(file).into_owned(),
+            file: String::from_utf8_lossy(file).trim_end_matches('\0').to_owned(),
             options,
         })
     }

@@ -90,5 +90,13 @@ fn each_interface_has_its_own_mode_and_answers_for_itself() -> Result {
     let [_, second, _, last] = offer.address.octets();
     ensure!(second == 10 && (50..=59).contains(&last), "{offer:#?}");
     ensure!(offer.address_in(54).context("no server")?.to_string() == "10.10.0.1", "{offer:#?}");
+
+    // Who has its address from bootd and asks on port 4011 all the same is told there, too.
+    let firmware = PxeFirmware::new(&behind, PC2, BIOS)?;
+    let found = firmware.boot()?;
+    ensure!(found.file == "undionly.kpxe" && !found.asked_4011, "{found:?}");
+    let told = firmware.ask_4011(found.address, found.server)?;
+    ensure!(told.file == found.file && told.next_server == found.server, "{told:#?}");
+    ensure!(told.from.to_string() == "10.10.0.1:4011", "{told:#?}");
     Ok(())
 }

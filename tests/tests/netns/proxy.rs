@@ -130,6 +130,23 @@ fn firmware_that_likes_no_offer_is_told_of_with_the_remedy() -> Result {
 }
 
 #[test]
+fn with_dhcp_off_the_other_server_does_it_all_and_scripts_go_to_their_own_card() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let boots = format!("--dhcp-boot=undionly.kpxe,{SERVER},{SERVER}");
+    let _other = Dnsmasq::start(&lab, lab.server(), &[RANGE, &boots])?;
+    let config = format!("interface = \"{SERVER_INTERFACE}\"\n[dhcp]\nmode = \"off\"\n");
+    let site = Site::in_lab(lab, &DaemonOptions { config: Some(config), ..DaemonOptions::default() })?;
+    site.daemon.add_client("pc1", PC1, IMAGE)?;
+    let pc1 = NetClient::new(&site.lab, PC1)?;
+    let found = PxeFirmware::new(pc1.namespace(), PC1, BIOS)?.boot()?;
+    ensure!(found.server == ip(SERVER)? && found.file == "undionly.kpxe", "{found:?}");
+    pc1.sh(&["busybox", "tftp", "-g", "-r", "undionly.kpxe", "-l", &pc1.file("program"), SERVER])?;
+    pc1.fetch_script()?;
+    ensure!(site.daemon.counter("dhcp_received")? == 0, "bootd hears DHCP although it is off");
+    Ok(())
+}
+
+#[test]
 fn on_the_other_servers_own_machine_nothing_is_taken_from_it() -> Result {
     let Some(lab) = Lab::for_test()? else { return Ok(()) };
     // It has port 67 for itself alone, as dnsmasq has when it isn't told otherwise.

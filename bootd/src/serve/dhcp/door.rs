@@ -42,7 +42,7 @@ pub(super) enum Watched {
 pub(super) fn open(link: &Link) -> Result<Vec<Entrance>, ServiceError> {
     let name = &link.interface.name;
     let at = |port| SocketAddrV4::new(link.interface.address, port);
-    let remedy = "mode = \"off\" in [dhcp], or mode = \"proxy\" beside another DHCP server,";
+    let remedy = "mode = \"proxy\" (beside another DHCP server) or mode = \"off\" in [dhcp]";
     match link.settings.mode {
         Mode::Off => Ok(Vec::new()),
         Mode::Server => {
@@ -73,10 +73,14 @@ pub(super) fn open(link: &Link) -> Result<Vec<Entrance>, ServiceError> {
                 PacketSender::open(link.index).map_err(denied)?,
                 AnyPortSender::open(name).map_err(denied)?,
             );
-            let remedy = "mode = \"off\" in [dhcp], or take the PXE services out of the other DHCP server's \
-                          configuration,";
-            let binl = PktinfoSocket::bind(name, BINL_PORT)
-                .map_err(|e| listen_error(SERVICE, at(BINL_PORT), remedy, e))?;
+            let taken = "another program on this machine answers firmware there (`ss -lnp` shows which), as dnsmasq does \
+                         with pxe-service lines: take these out of its configuration, or set mode = \"off\" in [dhcp] of \
+                         bootd.toml";
+            let binl = PktinfoSocket::bind(name, BINL_PORT).map_err(|e| {
+                let in_use = e.kind() == io::ErrorKind::AddrInUse;
+                let error = listen_error(SERVICE, at(BINL_PORT), "mode = \"off\" in [dhcp]", e);
+                if in_use { error.remedy(taken) } else { error }
+            })?;
             Ok(vec![proxy, Entrance::Binl(binl)])
         }
     }

@@ -43,7 +43,7 @@ const SERVICE: &str = "dhcp";
 /// The longest datagram that is read, in bytes; what is longer is cut off, and then too long to be a request.
 const MAX_DATAGRAM: usize = 8192;
 
-/// How many requests one machine may send at once, and then each second. Further ones are dropped and counted. Four
+/// How many requests of one kind one machine may send at once, and then each second. Further ones are dropped and counted. Four
 /// in a boot are usual.
 const BURST: u32 = 100;
 const PER_SECOND: u32 = 50;
@@ -242,7 +242,10 @@ impl Shared {
                 return None;
             }
         };
-        if !self.allowance.take(packet.mac) {
+        // Each kind of message has its own: who sends without end in a machine's name, that it gives its address back for
+        // instance, does not keep it from being offered one.
+        let kind = packet.options.message_type().map(u8::from);
+        if !self.allowance.take((packet.mac, kind)) {
             state.counters.dhcp_dropped.inc();
             return None;
         }

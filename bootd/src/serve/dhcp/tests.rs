@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use netboot::{Destination, MessageType};
+use netboot::{Destination, Firmware, MessageType};
 use proptest::prelude::*;
 use site::Site;
 use tempfile::TempDir;
@@ -106,6 +106,36 @@ fn a_stranger_is_told_of_and_a_client_that_can_not_boot_too() {
 }
 
 #[test]
+fn firmware_that_took_no_form_of_offer_is_told_of_with_the_remedy() {
+    let mut lab = Lab::new();
+    Arc::get_mut(&mut lab.shared.state).unwrap().links[0].settings.mode = Mode::Proxy;
+    for ago in [180, 120, 60] {
+        let at = unix_seconds() - ago;
+        lab.shared.state.shapes.lock().offer(testing::MAC, Some(Firmware::Bios), at);
+    }
+    let discover = request(testing::MAC, MessageType::Discover, &BIOS);
+    let offer = lab.handle(&discover).unwrap();
+    assert_eq!((yiaddr(&offer), offer.to), (Ipv4Addr::UNSPECIFIED, Destination::Broadcast));
+    let told = lab.told().join("\n");
+    assert!(told.contains("in every form") && told.contains("mode = \"server\""), "{told}");
+    assert!(told.contains("name 10.0.0.1 as next-server"), "{told}");
+
+    // It is no more once it has fetched something.
+    let fetch = netboot::Fetch {
+        path: "undionly.kpxe".into(),
+        bytes: 1,
+        size: Some(1),
+        took_ms: 1,
+        resent: 0,
+        blksize: None,
+        end: netboot::FetchEnd::Complete,
+    };
+    lab.shared.state.step(testing::MAC, netboot::StepKind::TftpFile(fetch), "");
+    assert!(lab.handle(&discover).is_some());
+    assert!(!lab.told().join("\n").contains("in every form"));
+}
+
+#[test]
 fn what_is_no_dhcp_is_counted_and_told() {
     let mut lab = Lab::new();
     let mut long_address = request(STRANGER, MessageType::Discover, &[]);
@@ -125,6 +155,15 @@ fn one_machines_flood_is_dropped_and_anothers_request_answered() {
     assert!(answered < 2 * BURST as usize, "{answered}");
     assert!(lab.shared.state.counters.dhcp_dropped.get() > 8 * u64::from(BURST));
     assert!(lab.handle(&request(testing::MAC, MessageType::Discover, &[])).is_some());
+}
+
+#[test]
+fn a_flood_in_a_machines_name_does_not_keep_it_from_an_address() {
+    let lab = Lab::new();
+    let forged = request(testing::MAC, MessageType::Release, &[(54, &[10, 0, 0, 1])]);
+    (0..10 * BURST).for_each(|_| assert_eq!(lab.handle(&forged), None));
+    assert!(lab.shared.state.counters.dhcp_dropped.get() > 8 * u64::from(BURST));
+    assert!(lab.handle(&request(testing::MAC, MessageType::Discover, &BIOS)).is_some());
 }
 
 #[test]
