@@ -51,7 +51,7 @@ pub(crate) fn open(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
     })
 }
 
-pub(crate) use kernel::usable;
+pub(crate) use kernel::{storage, usable};
 
 #[cfg(not(feature = "kernel"))]
 mod kernel {
@@ -66,6 +66,42 @@ mod kernel {
 
     pub(crate) fn usable(_settings: &KernelSettings) -> Result<(), EngineError> {
         Err(not_built())
+    }
+
+    /// What disks lie on. The configuration has no kernel engine in such a build, so nobody comes here.
+    pub(crate) mod storage {
+        use std::io;
+        use std::path::{Path, PathBuf};
+
+        use crate::config::{Config, KernelSettings};
+
+        #[allow(dead_code)]
+        pub(crate) enum Space {
+            File { path: PathBuf, size: String },
+            Ready(PathBuf),
+            Blank(PathBuf),
+            Foreign(PathBuf, String),
+        }
+
+        fn not_built<T>() -> io::Result<T> {
+            Err(io::Error::other("this bootd was built without the kernel engine"))
+        }
+
+        pub(crate) fn space(_config: &Config, _settings: &KernelSettings) -> io::Result<Space> {
+            not_built()
+        }
+
+        pub(crate) fn label(_path: &Path) -> io::Result<()> {
+            not_built()
+        }
+
+        pub(crate) fn status() -> io::Result<String> {
+            not_built()
+        }
+
+        pub(crate) fn down(_config: &Config) -> io::Result<Vec<String>> {
+            not_built()
+        }
     }
 }
 
@@ -87,27 +123,69 @@ mod kernel {
         lvm::kernel::check(overlays(settings), settings.lio)
     }
 
-    pub(super) fn config(config: &Config, settings: &KernelSettings) -> KernelConfig {
+    fn space(config: &Config, settings: &KernelSettings) -> SpaceConfig {
         let path = settings.space.clone().unwrap_or_else(|| config.overlay_directory.join("space"));
-        let is_device = std::fs::metadata(&path).is_ok_and(|meta| meta.file_type().is_block_device());
-        let space = if is_device {
+        if std::fs::metadata(&path).is_ok_and(|meta| meta.file_type().is_block_device()) {
             SpaceConfig::Device { path }
         } else {
             SpaceConfig::File { path, size: settings.space_size }
-        };
+        }
+    }
+
+    fn lio(config: &Config) -> LioConfig {
         let portals = config.interfaces.iter();
         let portals = portals.map(|link| SocketAddr::from((link.address, config.iscsi_port))).collect();
-        let lio = settings.lio.then(|| LioConfig {
-            root: LIO_ROOT.into(),
-            portals,
-            target: names::shared_target_iqn(&config.names),
-        });
+        LioConfig { root: LIO_ROOT.into(), portals, target: names::shared_target_iqn(&config.names) }
+    }
+
+    pub(super) fn config(config: &Config, settings: &KernelSettings) -> KernelConfig {
         KernelConfig {
             directory: config.overlay_directory.clone(),
-            space,
+            space: space(config, settings),
             overlays: overlays(settings),
             tag: DEFAULT_TAG.to_owned(),
-            lio,
+            lio: settings.lio.then(|| lio(config)),
+        }
+    }
+
+    /// What disks lie on.
+    pub(crate) mod storage {
+        use std::io;
+        use std::path::PathBuf;
+
+        pub(crate) use lvm::kernel::label;
+        use lvm::kernel::{Contents, DEFAULT_TAG, SpaceConfig};
+
+        use crate::config::{Config, KernelSettings, show_size};
+
+        /// Where overlays lie, and in which state that is.
+        pub(crate) enum Space {
+            File { path: PathBuf, size: String },
+            Ready(PathBuf),
+            Blank(PathBuf),
+            Foreign(PathBuf, String),
+        }
+
+        pub(crate) fn space(config: &Config, settings: &KernelSettings) -> io::Result<Space> {
+            Ok(match super::space(config, settings) {
+                SpaceConfig::File { path, size } => Space::File { path, size: show_size(size.0) },
+                SpaceConfig::Device { path } => match lvm::kernel::contents(&path)? {
+                    Contents::Ours => Space::Ready(path),
+                    Contents::Blank => Space::Blank(path),
+                    Contents::Foreign(what) => Space::Foreign(path, what),
+                },
+            })
+        }
+
+        /// All that the kernel holds for bootd, for people.
+        pub(crate) fn status() -> io::Result<String> {
+            Ok(lvm::kernel::devices(DEFAULT_TAG)?.iter().map(ToString::to_string).collect())
+        }
+
+        /// Removes all of it; what is busy stays, and is named.
+        pub(crate) fn down(config: &Config) -> io::Result<Vec<String>> {
+            lvm::kernel::remove_target(&super::lio(config), DEFAULT_TAG)?;
+            lvm::kernel::remove_all(DEFAULT_TAG)
         }
     }
 }

@@ -56,6 +56,9 @@ pub(super) enum Command {
     /// See, change, import and export all that is known of the site
     #[command(subcommand)]
     Site(Box<SiteCommand>),
+    /// See, prepare and remove what the kernel engine's disks lie on; needs no daemon
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Say what a machine would get now, and why, without booting it, and why its last boot went wrong
     Explain(Explain),
     /// List a machine's last boots, or tell one step by step
@@ -141,6 +144,28 @@ pub(super) struct Check {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StorageCommand {
+    /// Say what apply would do, and what would be lost
+    Plan(Storage),
+    /// Make the device of the overlays ready; one that holds anything else is refused
+    #[command(after_help = "Examples:\n  bootd storage plan\n  bootd storage apply --yes")]
+    Apply(Storage),
+    /// Show every device that the kernel holds for bootd, with its table
+    Status(Storage),
+    /// Remove all of them, with what clients have written
+    Down(Storage),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Storage {
+    #[command(flatten)]
+    pub(super) server: ServerFlags,
+    /// Do it without asking
+    #[arg(short, long)]
+    pub(super) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

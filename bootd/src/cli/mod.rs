@@ -26,6 +26,7 @@ mod render;
 mod serve;
 mod site;
 mod status;
+mod storage;
 mod table;
 mod when;
 
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Site(command) => wait(site::run(*command)),
         Command::Boots(boots) => wait(boots::run(boots)),
         Command::Capture(capture) => wait(capture::run(capture)),
+        Command::Storage(command) => storage::run(&command),
         Command::Explain(explain) => wait(explain::run(explain)),
         Command::Render(render) => wait(render::run(render)),
         Command::Status(status) => wait(status::run(status)),

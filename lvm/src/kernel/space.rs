@@ -196,7 +196,7 @@ pub(super) fn is_labelled(path: &Path) -> io::Result<bool> {
 /// # Errors
 /// When it can't be written to.
 pub fn label(path: &Path) -> io::Result<()> {
-    block_device(path)?;
+    sysfs::check_sector_size(block_device(path)?, &path.display().to_string())?;
     let mut file = OpenOptions::new().write(true).open(path).map_err(at(path))?;
     let mut first = vec![0; 4096];
     first.get_mut(..LABEL.len()).into_iter().for_each(|place| place.copy_from_slice(LABEL));

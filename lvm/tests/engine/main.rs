@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, too, may fail a test
 
 mod cases;
+#[cfg(feature = "kernel")]
+mod kernel_device;
 mod kill;
 mod lab;
 mod only_embedded;
