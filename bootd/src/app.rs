@@ -35,6 +35,7 @@ use crate::events::{self, Events, Recent};
 use crate::machine::Machine;
 use crate::mirror::Mirrors;
 use crate::privileges;
+use crate::registrations::Waiting;
 use crate::serve::ServiceError;
 use crate::serve::dhcp::Dhcp;
 use crate::serve::files::Files;
@@ -171,6 +172,7 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
         links: links(&config, &files),
         relayed: relayed(&config, &files),
         mirrors: Mirrors::open(config.mirror_directory.clone(), config.mirror_limit.0, events.clone()),
+        registrations: Waiting::load(config.registrations(), &events),
         config,
         site: ArcSwap::new(site),
         store,

@@ -21,7 +21,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::config::Config;
 use crate::events::Event;
-use crate::scripts::{NO_DISK_TEMPLATE, Script, use_up};
+use crate::scripts::{NO_DISK_TEMPLATE, Script, stranger, use_up};
 use crate::serve::iscsi::export_of;
 use crate::state::{Link, State, unix_millis};
 use crate::texts::{RENDER_DEADLINE, context, disk_facts, render};
@@ -149,6 +149,9 @@ pub(crate) async fn script(
     // One at a time for each client, so that the later epoch's disk is the one that stays.
     let _turn = state.script_turns.of(mac).lock().await;
     let mut asking = Asking::of(state, link, mac, peer)?;
+    if asking.plan.start == Start::Register {
+        return asking.text(&state.registrations.script(mac)).await;
+    }
     if let Start::Once(choice) = asking.plan.start.clone() {
         let text = asking.text(&Script::Choice(Arc::clone(&choice))).await?;
         let name = &asking.client.name;
@@ -160,6 +163,20 @@ pub(crate) async fn script(
     }
     let script = Script::of(&asking.plan);
     asking.text(&script).await
+}
+
+/// The form for the machine `mac` once more, after what was typed there could not be taken.
+///
+/// # Errors
+/// As [`script`].
+pub(crate) async fn form(
+    state: &Arc<State>,
+    link: &Link,
+    mac: MacAddr,
+    peer: Ipv4Addr,
+    why: String,
+) -> Result<String, ScriptError> {
+    Asking::of(state, link, mac, peer)?.text(&Script::Register(vec![why])).await
 }
 
 /// The menu of the client `mac`, as [`script`].
@@ -203,7 +220,8 @@ impl<'a> Asking<'a> {
         let site = state.site.load_full();
         let firmware = state.firmwares.lock().get(&mac).copied();
         let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, &site, &link.settings);
-        let Some(client) = plan.client.clone() else {
+        let stranger = || plan.may_boot().then(|| stranger(mac).ok().map(Arc::new)).flatten();
+        let Some(client) = plan.client.clone().or_else(stranger) else {
             state.counters.scripts_failed.inc();
             return Err(ScriptError::UnknownClient(mac));
         };
@@ -219,7 +237,7 @@ impl<'a> Asking<'a> {
     async fn text(&self, script: &Script) -> Result<String, ScriptError> {
         let Self { state, peer, client, .. } = self;
         let leads_on = match script {
-            Script::Nothing | Script::Menu => true,
+            Script::Nothing | Script::Register(_) | Script::Waiting(_) | Script::Menu => true,
             Script::Choice(choice) => choice.kind == ChoiceKind::Menu,
             Script::Disk => false,
         };
@@ -228,6 +246,7 @@ impl<'a> Asking<'a> {
             let name = match script {
                 Script::Choice(choice) => Some(choice.title.clone()),
                 Script::Menu => Some(client.name.to_string()),
+                Script::Register(_) | Script::Waiting(_) => Some("registration".to_owned()),
                 Script::Nothing | Script::Disk => None,
             };
             if let Some(name) = name {

@@ -18,6 +18,7 @@ mod managed;
 mod mirror;
 mod privileges;
 mod programs;
+mod registrations;
 mod scripts;
 mod serve;
 mod space;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use menus::{ChoiceFacts, Context, DiskFacts, MenuFacts};
 use netboot::{Asker, BootPlan, Firmware, Stage, Start, choices_url, image_of, menu_url};
 use site::entity::{BOOT_ONCE, CLIENT_TYPE, Edit, EntityId, EntityName, Values};
-use site::{Author, Choice, ChoiceKind, Client, ClientName, Image, Site};
+use site::{Author, Choice, ChoiceKind, Client, ClientName, Image, MacAddr, NameError, Site};
 use std::net::Ipv4Addr;
 use tokio::task::spawn_blocking;
 
@@ -27,6 +27,10 @@ const MENU_TEMPLATE: &str = "menu.ipxe";
 pub(crate) enum Script {
     /// Why it gets nothing to boot.
     Nothing,
+    /// The form by which a machine is registered that the site doesn't know, with what is to be said above it.
+    Register(Vec<String>),
+    /// That an admin has yet to decide about it.
+    Waiting(Vec<String>),
     /// A disk of its own image.
     Disk,
     /// Its menu.
@@ -40,6 +44,7 @@ impl Script {
     pub(crate) fn of(plan: &BootPlan) -> Self {
         match &plan.start {
             Start::Nothing => Self::Nothing,
+            Start::Register => Self::Register(Vec::new()),
             Start::Image => Self::Disk,
             Start::Menu => Self::Menu,
             Start::Choice(choice) | Start::Once(choice) => Self::Choice(Arc::clone(choice)),
@@ -51,6 +56,8 @@ impl Script {
         let own = || client.menu.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned());
         match self {
             Self::Nothing => NO_DISK_TEMPLATE.to_owned(),
+            Self::Register(_) => "register.ipxe".to_owned(),
+            Self::Waiting(_) => "register-wait.ipxe".to_owned(),
             Self::Disk => own(),
             Self::Menu => MENU_TEMPLATE.to_owned(),
             Self::Choice(choice) => match (&choice.template, choice.kind) {
@@ -65,7 +72,7 @@ impl Script {
     /// The image of the disk that it makes; `None`: it makes none.
     pub(crate) fn image(&self, client: &Client, site: &Site) -> Option<Arc<Image>> {
         match self {
-            Self::Nothing | Self::Menu => None,
+            Self::Nothing | Self::Register(_) | Self::Waiting(_) | Self::Menu => None,
             Self::Disk => site.image(client.image.as_ref()?).map(Arc::clone),
             Self::Choice(choice) if choice.makes_disk() => image_of(choice, client, site),
             Self::Choice(_) => None,
@@ -89,6 +96,12 @@ impl Script {
         if let Some(image) = image {
             facts.client.image = Some(image.name.clone());
         }
+        if plan.client.is_none() {
+            facts.client.name = None;
+        }
+        if let Self::Register(said) | Self::Waiting(said) = self {
+            facts.why.clone_from(said);
+        }
         if let Self::Choice(choice) = self {
             facts.choice = Some(choice_facts(choice, &scripts(link, client, firmware)));
             if choice.kind == ChoiceKind::Menu {
@@ -97,6 +110,25 @@ impl Script {
         }
         facts
     }
+}
+
+/// What stands for a machine that the site doesn't know where only clients are spoken of. It has no entity, and its name
+/// is none that an admin would choose.
+///
+/// # Errors
+/// Never: such a name is short enough.
+pub(crate) fn stranger(mac: MacAddr) -> Result<Client, NameError> {
+    let digits = mac.hyphenated().replace('-', "");
+    Ok(Client {
+        name: format!("guest-{digits}").parse()?,
+        mac,
+        address: None,
+        image: None,
+        menu: None,
+        boot_program: None,
+        overlay_limit: None,
+        enabled: true,
+    })
 }
 
 /// A client's menu as templates see it; `None`: it has none.
@@ -184,7 +216,7 @@ pub(crate) async fn use_up(
 ) -> Result<(), String> {
     let (state, client, choice) = (Arc::clone(state), client.clone(), choice.clone());
     let used = spawn_blocking(move || {
-        let wrong = |e: site::NameError| e.to_string();
+        let wrong = |e: NameError| e.to_string();
         let entity =
             EntityId::new(CLIENT_TYPE.parse().map_err(wrong)?, client.as_str().parse().map_err(wrong)?);
         let edit = Edit::Set {

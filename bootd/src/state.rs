@@ -17,6 +17,7 @@ use site::{MacAddr, Site, Store, StoreError};
 use crate::config::Config;
 use crate::events::{Event, Events};
 use crate::mirror::Mirrors;
+use crate::registrations::Waiting;
 use crate::serve::files::Files;
 use crate::serve::iscsi::TargetTable;
 
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) relayed: Vec<Settings>,
     /// The site; `control` replaces it whole. Take one snapshot per packet or request.
     pub(crate) site: ArcSwap<Site>,
+    /// The machines that wait to be registered.
+    pub(crate) registrations: Waiting,
     /// Where the site is kept. Calls may block: use `spawn_blocking`.
     pub(crate) store: Arc<Store>,
     /// Held while a snapshot is taken and put in force, so that an older one never replaces a newer one.

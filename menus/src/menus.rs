@@ -57,8 +57,11 @@ shipped! {
     "parts/arguments",
     "parts/failed.ipxe",
     "parts/keep-san.ipxe",
+    "parts/stranger.ipxe",
     "preseed.cfg",
     "pxelinux.cfg/default",
+    "register-wait.ipxe",
+    "register.ipxe",
     "unattend.xml",
 }
 

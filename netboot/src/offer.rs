@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use site::entity::EntityName;
+use site::entity::{EntityName, SITE_DEFAULTS, SITE_TYPE};
 use site::{Choice, ChoiceKind, Client, Image, Site};
 
 use crate::pxe::Firmware;
@@ -41,6 +41,8 @@ pub enum Start {
     Image,
     /// Into its menu.
     Menu,
+    /// Into the form by which a machine that the site doesn't know is registered.
+    Register,
     /// Straight into a choice.
     Choice(Arc<Choice>),
     /// Into a choice this once. Whoever makes its script takes it out of the site.
@@ -112,6 +114,21 @@ pub(crate) fn offer(
     let default = default.filter(|choice| choice.kind != ChoiceKind::Menu);
     let once = once.filter(|choice| choice.kind != ChoiceKind::Menu);
     Offer { title: menu.title, choices, default, timeout: menu.timeout, hidden: menu.hidden, once, below }
+}
+
+/// What a machine is offered that the site doesn't know: what guests boot. That makes no disk, for a disk is a client's.
+pub(crate) fn guest_offer(firmware: Option<Firmware>, site: &Site, why: &mut Vec<Reason>) -> Offer {
+    let defaults = site.model().get(SITE_TYPE, SITE_DEFAULTS);
+    let name = defaults.and_then(|defaults| defaults.get("guest_choice")?.first()?.parse().ok());
+    let choice = name.and_then(|name: EntityName| {
+        let choice = site.choice(&name);
+        let choice = choice.filter(|choice| is_end(choice) && !choice.makes_disk());
+        if choice.is_none() {
+            why.push(Reason::ChoiceMissing(name));
+        }
+        choice.filter(|choice| firmware.is_none_or(|firmware| is_for(choice, firmware)))
+    });
+    Offer { default: choice.map(Arc::clone), ..Offer::default() }
 }
 
 /// Where the client's script leads.

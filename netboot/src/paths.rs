@@ -19,6 +19,7 @@ const MAX_PIXELS: u32 = 65_535;
 
 const SCRIPT: &str = "script.ipxe";
 const MENU: &str = "menu.ipxe";
+const REGISTER: &str = "register";
 const CHOICE: &str = "choice";
 const SCRIPT_SUFFIX: &str = ".ipxe";
 const AUTOEXEC: &str = "autoexec.ipxe";
@@ -43,6 +44,13 @@ pub enum Asked {
         mac: MacAddr,
         /// Which.
         name: EntityName,
+    },
+    /// To be registered as what its query says.
+    Register {
+        /// Which machine.
+        mac: MacAddr,
+        /// The query, as it was sent.
+        query: String,
     },
     /// The boot script of whoever asks: iPXE looks for it beside the program that it was loaded as.
     Autoexec,
@@ -148,6 +156,9 @@ pub fn parse_http_path(path: &str) -> Asked {
     let Some(decoded) = percent_decode(path) else { return Asked::Other };
     let Some(parts) = parts(&decoded) else { return Asked::Other };
     match parts.as_slice() {
+        ["boot", mac, REGISTER] => {
+            mac.parse().map_or(Asked::Other, |mac| Asked::Register { mac, query: query.to_owned() })
+        }
         ["boot", rest @ ..] => script(rest).unwrap_or(Asked::Other),
         ["files", rest @ ..] => file(rest),
         ["client", "files"] => Asked::ManagedList,
@@ -227,7 +238,7 @@ fn wallpaper(query: &str) -> Asked {
 }
 
 /// `%41` to `A`. `None` if a `%` is followed by anything but two digits, or the result is no UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

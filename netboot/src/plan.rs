@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use site::{Choice, Client, Image, Site};
 
-use crate::offer::{Offer, Start, image_of, offer, start};
+use crate::offer::{Offer, Start, guest_offer, image_of, offer, start};
 use crate::paths::script_url;
 use crate::programs::{EFI_DIRECTORY, candidates, find};
 use crate::pxe::{Asker, Firmware, Method, Stage};
@@ -107,8 +107,11 @@ fn made(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings, with
         // Options of that server, too.
         Mode::Proxy | Mode::Off => plan.why.push(Reason::AddressElsewhere),
     }
-    let Some(client) = client else { return plan };
-    plan.client = Some(Arc::clone(client));
+    plan.client = client.map(Arc::clone);
+    let Some(client) = client else {
+        stranger(asker, site, settings, &mut plan);
+        return staged(asker, iface, settings, plan);
+    };
     if client.enabled {
         let own = image(client, site);
         plan.offer = offer(client, asker.firmware, site, &mut plan.why);
@@ -124,18 +127,42 @@ fn made(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings, with
     } else {
         plan.why.push(Reason::Disabled(client.name.clone()));
     }
+    staged(asker, iface, settings, plan)
+}
+
+/// What a machine boots that the site doesn't know.
+fn stranger(asker: &Asker, site: &Site, settings: &Settings, plan: &mut BootPlan) {
+    match settings.unknown {
+        Unknown::Lease | Unknown::Ignore => return,
+        Unknown::Register | Unknown::Guest => {}
+    }
+    plan.offer = guest_offer(asker.firmware, site, &mut plan.why);
+    if settings.unknown == Unknown::Register {
+        plan.why.push(Reason::MayRegister);
+        plan.start = Start::Register;
+    } else if let Some(choice) = &plan.offer.default {
+        plan.why.push(Reason::Guest(choice.name.clone()));
+        plan.start = Start::Choice(Arc::clone(choice));
+    }
+}
+
+/// The plan with what an asker gets at its stage.
+fn staged(asker: &Asker, iface: &Interface, settings: &Settings, mut plan: BootPlan) -> BootPlan {
     if !plan.may_boot() {
         return plan;
     }
+    let client = plan.client.clone();
     match asker.stage {
         Stage::Other => plan.why.push(Reason::AsksForAddressOnly),
-        Stage::Firmware => plan.boot_program = boot_program(asker, client, iface, settings, &mut plan.why),
+        Stage::Firmware => {
+            plan.boot_program = boot_program(asker, client.as_deref(), iface, settings, &mut plan.why);
+        }
         Stage::Ipxe if needs_another(asker) => {
             let lacks = asker.ipxe.map(|features| features.lacks()).unwrap_or_default();
             plan.why.push(Reason::IpxeLacks(lacks));
             // An iPXE fetches by TFTP whatever it lacks.
             let plain = Asker { method: Method::Tftp, ..asker.clone() };
-            plan.boot_program = boot_program(&plain, client, iface, settings, &mut plan.why);
+            plan.boot_program = boot_program(&plain, client.as_deref(), iface, settings, &mut plan.why);
             if plan.boot_program.is_none() {
                 plan.script_url = Some(script_url(asker, iface, settings));
             }
@@ -193,7 +220,7 @@ fn suits(firmware: Firmware, program: &str) -> bool {
 
 fn boot_program(
     asker: &Asker,
-    client: &Client,
+    client: Option<&Client>,
     iface: &Interface,
     settings: &Settings,
     why: &mut Vec<Reason>,
@@ -205,7 +232,7 @@ fn boot_program(
     let programs = settings.programs.all();
     let mut found = None;
     let mut wanted = Vec::new();
-    let own = client.boot_program.as_deref();
+    let own = client.and_then(|client| client.boot_program.as_deref());
     if let Some(own) = own.filter(|own| suits(firmware, own)) {
         found = find(&programs, own, firmware);
         wanted.push(own.to_owned());

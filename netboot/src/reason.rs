@@ -22,6 +22,10 @@ pub enum Reason {
     UnknownClient(MacAddr),
     /// The site doesn't have it, and such machines are not answered.
     UnknownIgnored,
+    /// The site doesn't have it, and it may be registered.
+    MayRegister,
+    /// The site doesn't have it, and guests boot this.
+    Guest(EntityName),
     /// It has an address of its own.
     Reserved(Ipv4Addr),
     /// The address of its own can't be used on this link.
@@ -96,6 +100,10 @@ impl fmt::Display for Reason {
                  bootd client add NAME --mac {mac} --image IMAGE"
             ),
             Self::UnknownIgnored => f.write_str("Machines that the site doesn't know are not answered."),
+            Self::MayRegister => f.write_str(
+                "It is offered to be registered; whoever runs the site then decides (bootd register list).",
+            ),
+            Self::Guest(choice) => write!(f, "Guests boot \"{choice}\"."),
             Self::Reserved(address) => write!(f, "Its entry gives it the address {address}."),
             Self::ReservedElsewhere(address, iface) => write!(
                 f,

@@ -105,7 +105,7 @@ pub enum Mode {
     Off,
 }
 
-/// What a machine gets that the site doesn't know. In neither case does it boot.
+/// What a machine gets that the site doesn't know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unknown {
@@ -114,6 +114,10 @@ pub enum Unknown {
     Lease,
     /// No answer.
     Ignore,
+    /// An address, and a menu by which somebody may ask for it to become a client; else what guests boot.
+    Register,
+    /// An address, and what guests boot.
+    Guest,
 }
 
 /// One of our network interfaces, with the address that clients know it by.

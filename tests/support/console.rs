@@ -156,6 +156,14 @@ impl Console {
         Ok(())
     }
 
+    /// Presses one key.
+    ///
+    /// # Errors
+    /// When the machine is no more.
+    pub fn press(&mut self, key: u8) -> Result {
+        self.keyboard.write_all(&[key]).and_then(|()| self.keyboard.flush()).context("can't type")
+    }
+
     /// All whole lines with the time since `start` at which they were complete.
     #[must_use]
     pub fn lines(&self, start: Instant) -> Vec<(Duration, String)> {

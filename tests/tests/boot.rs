@@ -1,6 +1,7 @@
 //! Whole machines: QEMU's firmware, Debian's iPXE, a boot loader, Linux. Each boots over the wire and nothing else.
 
 use std::fs;
+use std::time::Duration;
 
 use support::{
     BOOT, Context, Daemon, DaemonOptions, Dnsmasq, Failure, Firmware, Lab, Namespace, Postgres, Result,
@@ -148,6 +149,19 @@ impl Site {
         };
         let before = rounds()?;
         wait_for("the client to work on", BOOT, || Ok((rounds()? >= before + ROUNDS).then_some(())))
+    }
+
+    /// Presses a key until the client has chosen from its menu: iPXE throws away what is typed while it fetches.
+    fn choose(&self, client: &mut VirtualClient, key: u8, wanted: &str) -> Result {
+        let name = client.name().to_owned();
+        wait_for(&format!("{name} to choose {wanted}"), BOOT, || {
+            let chosen = self.daemon.steps(&name)?.iter().any(|step| step.what.contains(wanted));
+            if !chosen {
+                client.console().press(key)?;
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            Ok(chosen.then_some(()))
+        })
     }
 
     /// Puts in the site what a client's Linux is to keep: a text, and the program that is run when that has changed.
@@ -337,5 +351,40 @@ fn a_bios_and_a_uefi_client_boot_beside_a_dhcp_server_that_knows_nothing_of_it()
         let explained = site.daemon.cli(&["explain", &name])?.success()?;
         ensure!(explained.contains(form) && explained.contains("it takes its offer"), "{explained}");
     }
+    site.disk.check_untouched()
+}
+
+#[test]
+fn a_menu_is_chosen_from_by_a_key_and_one_boot_may_be_another() -> Result {
+    let Some(site) = Site::new(1)? else { return Ok(()) };
+    // The default is what the client does not have, so that it shows whether it was the key that chose.
+    for words in [
+        &["choice/own", "kind=local", "title=Its own disk"][..],
+        &["choice/linux", "kind=disk", "title=Linux", "key=x"],
+        &["group/lab", "choices=own", "choices=linux", "default_choice=own", "menu_timeout=3600"],
+    ] {
+        site.daemon.cli(&[&["site", "create"], words].concat())?.success()?;
+    }
+    let mac = "52:54:00:77:01:07";
+    site.daemon.add_client("rook", mac, IMAGE)?;
+    site.daemon.cli(&["site", "set", "client/rook", "groups=lab"])?.success()?;
+    let mut client = VirtualClient::start(&site.lab, "rook", mac, Firmware::BiosIpxe)?;
+    site.wait_step("rook", "", "menu rook")?;
+    site.choose(&mut client, b'x', "chosen: linux")?;
+    let chosen = site.expect_pristine(&mut client)?;
+    site.check_steps(
+        "rook",
+        &["menu rook", "boot script", "chosen: linux", "log-in 1", "log-in 2", "first write"],
+    )?;
+
+    // Once without anybody's choosing, then the menu again.
+    site.daemon.cli(&["client", "boot-once", "rook", "linux"])?.success()?;
+    client.console().type_line("reboot")?;
+    let once = site.expect_pristine(&mut client)?;
+    ensure!(once != chosen, "a reboot is a boot of its own");
+    let steps = site.daemon.steps("rook")?;
+    ensure!(!steps.iter().any(|step| step.what.contains("menu ")), "it was shown a menu: {steps:#?}");
+    client.console().type_line("reboot")?;
+    site.wait_step("rook", &once, "menu rook")?;
     site.disk.check_untouched()
 }

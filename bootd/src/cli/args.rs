@@ -59,6 +59,9 @@ pub(super) enum Command {
     /// See, prepare and remove what the kernel engine's disks lie on; needs no daemon
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Decide about machines at which somebody asked for them to be registered
+    #[command(subcommand)]
+    Register(RegisterCommand),
     /// Say what a machine would get now, and why, without booting it, and why its last boot went wrong
     Explain(Explain),
     /// List a machine's last boots, or tell one step by step
@@ -251,6 +254,51 @@ pub(super) enum ClientCommand {
     Remove {
         /// Its name
         name: ClientName,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RegisterCommand {
+    /// List who waits, and who was rejected
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make a machine a client; it boots as soon as it asks again
+    #[command(after_help = "Examples:\n  \
+        bootd register approve 52:54:00:77:00:09\n  \
+        bootd register approve 52:54:00:77:00:09 --name pc9 --group en1018")]
+    Approve {
+        /// The machine
+        mac: MacAddr,
+        /// Another name than was asked for
+        #[arg(long)]
+        name: Option<ClientName>,
+        /// Another group than was asked for
+        #[arg(long)]
+        group: Option<EntityName>,
+        /// The image that it boots [default: what it inherits]
+        #[arg(long)]
+        image: Option<ImageName>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say no; the machine shows why
+    Reject {
+        /// The machine
+        mac: MacAddr,
+        /// What it shows
+        #[arg(long, default_value = "it is not to be registered")]
+        why: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Forget a machine, as if nobody had typed anything there
+    Forget {
+        /// The machine
+        mac: MacAddr,
         #[command(flatten)]
         common: Common,
     },

@@ -22,6 +22,7 @@ mod image;
 mod mirror;
 mod paint;
 mod progress;
+mod register;
 mod render;
 mod serve;
 mod site;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Boots(boots) => wait(boots::run(boots)),
         Command::Capture(capture) => wait(capture::run(capture)),
         Command::Storage(command) => storage::run(&command),
+        Command::Register(command) => wait(register::run(command)),
         Command::Explain(explain) => wait(explain::run(explain)),
         Command::Render(render) => wait(render::run(render)),
         Command::Status(status) => wait(status::run(status)),

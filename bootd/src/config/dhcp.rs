@@ -262,8 +262,11 @@ fn unknown(source: &Source, text: &Spanned<String>) -> Result<Unknown, ConfigErr
     match text.get_ref().as_str() {
         "lease" => Ok(Unknown::Lease),
         "ignore" => Ok(Unknown::Ignore),
+        "register" => Ok(Unknown::Register),
+        "guest" => Ok(Unknown::Guest),
         other => {
-            let remedy = "write \"lease\" (an address, nothing to boot) or \"ignore\" (no answer)";
+            let remedy = "write \"lease\" (an address, nothing to boot), \"ignore\" (no answer), \"register\" (a form to ask for a name) or \
+                          \"guest\" (the site's guest_choice)";
             Err(source.wrong(text, format!("{other:?} is no way to treat unknown machines"), remedy))
         }
     }

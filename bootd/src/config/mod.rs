@@ -122,6 +122,11 @@ impl Config {
         self.data.join("boots")
     }
 
+    /// The machines that wait to be registered.
+    pub(crate) fn registrations(&self) -> PathBuf {
+        self.data.join("registrations.json")
+    }
+
     /// The journal of leases.
     pub(crate) fn leases(&self) -> PathBuf {
         self.data.join("leases.journal")

@@ -201,6 +201,25 @@ pub(crate) enum FetchLine {
     Failed(Problem),
 }
 
+/// `POST /registrations/{mac}/approve`: what an admin says otherwise than was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Approval {
+    /// Another name.
+    pub(crate) name: Option<ClientName>,
+    /// Another group.
+    pub(crate) group: Option<EntityName>,
+    /// The image that it boots; `None`: what it inherits.
+    pub(crate) image: Option<ImageName>,
+}
+
+/// `POST /registrations/{mac}/reject`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rejection {
+    /// What the machine shows.
+    pub(crate) why: String,
+}
+
 /// `GET /explain/{machine}`, a MAC or a client's name: what a machine would get now, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Explanation {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use menus::Menus;
 use parking_lot::Mutex;
 use site::{Store, StoreError};
@@ -37,6 +37,7 @@ mod explain;
 mod images;
 mod mirrors;
 mod programs;
+mod registrations;
 mod render;
 mod status;
 #[cfg(test)]
@@ -217,8 +218,12 @@ fn router(control: Arc<Control>) -> Router {
         .route("/boots/{machine}", get(boots::boots))
         .route("/capture/{machine}", get(capture::capture))
         .route("/bootprograms", get(programs::list).post(programs::add))
-        .route("/bootprograms/{*name}", axum::routing::delete(programs::remove))
+        .route("/bootprograms/{*name}", delete(programs::remove))
         .route("/explain/{machine}", get(explain::explain))
+        .route("/registrations", get(registrations::list))
+        .route("/registrations/{mac}", delete(registrations::forget))
+        .route("/registrations/{mac}/approve", post(registrations::approve))
+        .route("/registrations/{mac}/reject", post(registrations::reject))
         .route("/render", get(render::render))
         .route("/status", get(status::status))
         .merge(entities::routes())

@@ -25,7 +25,7 @@ pub(crate) mod journal;
 pub(crate) mod ra;
 pub(crate) mod tftp;
 
-mod limit;
+pub(crate) mod limit;
 mod script;
 mod visitor;
 

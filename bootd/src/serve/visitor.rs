@@ -16,7 +16,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, StepKind, plan, search};
+use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, Start, StepKind, plan, search};
 use site::entity::EntityName;
 use site::{MacAddr, Site};
 
@@ -69,6 +69,13 @@ pub(crate) enum Granted {
         path: FilePath,
         /// The machine.
         mac: MacAddr,
+    },
+    /// To be registered as its query says.
+    Register {
+        /// The machine.
+        mac: MacAddr,
+        /// What was typed there.
+        query: String,
     },
     /// What the template of that name makes for the machine that asks.
     Text {
@@ -262,6 +269,12 @@ fn decide(
         Asked::Script { mac } => script(visitor, Some(mac), Which::Boot, plan_of),
         Asked::Menu { mac } => script(visitor, Some(mac), Which::Menu, plan_of),
         Asked::Choice { mac, name } => script(visitor, Some(mac), Which::Choice(name), plan_of),
+        Asked::Register { mac, query } => match script(visitor, Some(mac), Which::Boot, &plan_of)? {
+            Granted::Script(mac, _) if plan_of(mac).start == Start::Register => {
+                Ok(Granted::Register { mac, query })
+            }
+            _ => Err(Denied::Script("only machines that the site doesn't know are registered".into())),
+        },
         Asked::Autoexec => script(visitor, None, Which::Autoexec, plan_of),
     }
 }
@@ -273,7 +286,7 @@ fn booting(visitor: &Visitor, plan_of: impl Fn(MacAddr) -> BootPlan) -> Result<M
         return Err(Denied::File(format!("{peer} {nobody}, so nothing is made for it")));
     };
     let plan = plan_of(holder);
-    if plan.may_boot() { Ok(holder) } else { Err(Denied::File(why(&plan))) }
+    if plan.may_boot() && plan.client.is_some() { Ok(holder) } else { Err(Denied::File(why(&plan))) }
 }
 
 fn script(
@@ -292,7 +305,14 @@ fn script(
         )));
     }
     let plan = plan_of(holder);
-    let Some(client) = &plan.client else { return Err(Denied::Script(why(&plan))) };
+    let Some(client) = &plan.client else {
+        // A stranger may have what it is offered, and nothing that only a client has.
+        return match &which {
+            Which::Boot if plan.may_boot() => Ok(Granted::Script(holder, which)),
+            Which::Choice(name) if plan.choice(name.as_str()).is_some() => Ok(Granted::Script(holder, which)),
+            _ => Err(Denied::Script(why(&plan))),
+        };
+    };
     match &which {
         Which::Choice(name) if plan.choice(name.as_str()).is_none() => Err(Denied::Script(format!(
             "the choice {name} is not offered to {}, which may choose only among its own (bootd explain {})",

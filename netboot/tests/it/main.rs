@@ -19,6 +19,7 @@ mod paths;
 mod plan;
 mod proxy;
 mod pxe;
+mod registration;
 mod session;
 mod subnets;
 mod text;

@@ -1,6 +1,6 @@
 //! What clients may choose among, and where their scripts lead.
 
-use netboot::{Asker, BootPlan, Firmware, MAX_OFFERED, Stage, Start, plan, plan_as_usual};
+use netboot::{Asker, BootPlan, Firmware, MAX_OFFERED, Settings, Stage, Start, Unknown, plan, plan_as_usual};
 use site::entity::{Edit, Values};
 use site::{Client, Site};
 
@@ -44,6 +44,7 @@ fn lead(plan: &BootPlan) -> String {
         Start::Nothing => "nothing".to_owned(),
         Start::Image => "image".to_owned(),
         Start::Menu => "menu".to_owned(),
+        Start::Register => "register".to_owned(),
         Start::Choice(choice) => choice.name.to_string(),
         Start::Once(choice) => format!("once {}", choice.name),
     }
@@ -166,4 +167,40 @@ fn no_menu_is_longer_than_is_served() {
     let plan = plan_on(&site(&[&own], &choices), None);
     assert_eq!(plan.offer.choices.len(), MAX_OFFERED);
     assert!(why(&plan).contains("the others are left out"), "{}", why(&plan));
+}
+
+#[test]
+fn strangers_get_what_guests_boot_and_nothing_that_makes_a_disk() {
+    let site = site(&["image=debian"], CHOICES);
+    let with_guest = |choice: &str| {
+        let set = Edit::Set {
+            entity: "site/defaults".parse().unwrap(),
+            variable: "guest_choice".parse().unwrap(),
+            values: Values::one(choice),
+            expect: None,
+        };
+        site.edit(&[Edit::Create { entity: "site/defaults".parse().unwrap() }, set]).unwrap().0
+    };
+    let plan_of = |site: &Site, unknown, stage| {
+        let settings = Settings { unknown, ..settings() };
+        plan(&Asker::supposed(mac(90), stage, Some(Firmware::Bios)), &interface(), site, &settings)
+    };
+    for (unknown, guest, wanted) in [
+        (Unknown::Lease, "memtest", "nothing"),
+        (Unknown::Ignore, "memtest", "nothing"),
+        (Unknown::Guest, "memtest", "memtest"),
+        (Unknown::Guest, "disk", "nothing"),
+        (Unknown::Guest, "tools", "nothing"),
+        (Unknown::Register, "memtest", "register"),
+        (Unknown::Register, "disk", "register"),
+    ] {
+        let site = with_guest(guest);
+        let plan = plan_of(&site, unknown, Stage::Ipxe);
+        assert_eq!(lead(&plan), wanted, "{unknown:?} {guest}: {}", why(&plan));
+        assert_eq!(plan.script_url.is_some(), wanted != "nothing");
+        assert!(plan.client.is_none() && plan.image.is_none() && plan.choice("disk").is_none());
+        let program = plan_of(&site, unknown, Stage::Firmware).boot_program;
+        assert_eq!(program.is_some(), wanted != "nothing", "{unknown:?} {guest}");
+        assert_eq!(plan.choice("memtest").is_some(), wanted != "nothing" && guest == "memtest");
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use support::{Asks, NetClient, Ran, Result, SERVER, ensure, wait_for};
+use support::{Asks, DaemonOptions, NetClient, Ran, Result, SERVER, SERVER_INTERFACE, ensure, wait_for};
 
 use crate::{IMAGE, Site};
 
@@ -230,4 +230,61 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     png.extend(height.to_be_bytes());
     png.extend([8, 2, 0, 0, 0, 0, 0, 0, 0]);
     png
+}
+
+#[test]
+fn a_stranger_asks_to_be_registered_and_an_admin_decides() -> Result {
+    let config = format!("interface = \"{SERVER_INTERFACE}\"\n[dhcp]\nunknown = \"register\"\n");
+    let options = DaemonOptions { config: Some(config), ..DaemonOptions::default() };
+    let Some(mut site) = Site::with(&options)? else { return Ok(()) };
+    site.daemon.cli(&["site", "create", "group/lab", &format!("image={IMAGE}")])?.success()?;
+    site.daemon
+        .cli(&["site", "create", "choice/memtest", "kind=program", "program=memtest.bin"])?
+        .success()?;
+    site.daemon.cli(&["site", "create", "choice/other", "kind=local"])?.success()?;
+    site.daemon.cli(&["site", "create", "site/defaults", "guest_choice=memtest"])?.success()?;
+    let stranger = NetClient::new(&site.lab, PC1)?;
+    let lease = stranger.ask(Asks::Ipxe, &[])?;
+    let base = format!("/boot/{}", stranger.hyphenated_mac());
+    let script = format!("{base}/script.ipxe");
+    ensure!(lease.get("boot_file").contains(&script), "it is not told of the form: {lease:?}");
+    let form = got(&stranger, &script)?;
+    ensure!(form.contains("press r to register") && form.contains("/register?name="), "{form}");
+    // What guests boot, it may; nothing else.
+    let guest = got(&stranger, &format!("{base}/choice/memtest.ipxe"))?;
+    ensure!(guest.contains("/files/memtest.bin") && form.contains("/choice/memtest.ipxe"), "{guest}");
+    denied(&stranger, &format!("{base}/choice/other.ipxe"), "No client has the MAC")?;
+    denied(&stranger, "/user/alice/home", "No client has the MAC")?;
+
+    let asked = |query: &str| got(&stranger, &format!("{base}/register?{query}"));
+    let wrong = asked("name=no%20name")?;
+    ensure!(wrong.contains("bootd: a name has letters"), "{wrong}");
+    let uuid = "4c4c4544-0042-3510-8052-b4c04f4e3732";
+    let waits = asked(&format!("name=EN1018-07&group=lab&uuid={uuid}&manufacturer=Dell%20Inc.&serial=8NR5"))?;
+    ensure!(waits.contains("This machine is to be en1018-07.") && waits.contains("waiting for"), "{waits}");
+    // It is kept, and no disk was made of it.
+    site.daemon.kill()?;
+    site.daemon.start_again()?;
+    let listed = site.daemon.json(&["register", "list"])?;
+    ensure!(listed[0]["name"] == "en1018-07" && listed[0]["manufacturer"] == "Dell Inc.", "{listed}");
+    ensure!(got(&stranger, &script)?.contains("waiting for an admin"), "it does not wait any more");
+    // Another machine can't ask in its name.
+    let other = NetClient::new(&site.lab, PC2)?;
+    other.ask(Asks::Ipxe, &[])?;
+    denied(&other, &format!("{base}/register?name=x"), "its own address")?;
+
+    site.daemon.cli(&["register", "reject", PC1, "--why", "no room for it"])?.success()?;
+    let rejected = got(&stranger, &script)?;
+    ensure!(rejected.contains("An admin said no: no room for it"), "{rejected}");
+    asked("name=pc7&group=lab")?;
+    let told = site.daemon.cli(&["register", "approve", PC1, "--name", "pc8"])?.success()?;
+    ensure!(told.contains("is client pc8 now") && told.contains(IMAGE), "{told}");
+    ensure!(site.daemon.json(&["register", "list"])? == serde_json::json!([]), "it still waits");
+    // What it was shown goes on by itself: the same URL is its boot script now.
+    let disk = stranger.fetch_script()?;
+    stranger.sh(&["iscsi-inq", "-i", &disk.initiator, &disk.url()])?;
+    denied(&stranger, &format!("{base}/register?name=x"), "only machines that the site doesn't know")?;
+    let absent = site.daemon.cli(&["register", "approve", PC2])?;
+    ensure!(!absent.ok() && absent.stderr.contains("has not asked"), "{}", absent.failure());
+    Ok(())
 }

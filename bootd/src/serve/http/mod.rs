@@ -40,7 +40,7 @@ use crate::events::Event;
 use crate::mirror::{Got, MirrorError, Upstream};
 use crate::state::{Link, State, millis};
 use crate::systemd::Given;
-use crate::{logins, managed, texts};
+use crate::{logins, managed, registrations, texts};
 
 const SERVICE: &str = "http";
 
@@ -224,6 +224,17 @@ impl Service for Visit {
                     Ok(text) => Response::text(200, text).with("Cache-Control", "no-store"),
                     Err(e @ NoScript::Busy) => Response::refusal(503, &e.to_string())
                         .with("Retry-After", RETRY_AFTER.as_secs().to_string()),
+                    Err(e) => Response::refusal(500, &e.to_string()),
+                };
+                (response, None)
+            }
+            Ok(Granted::Register { .. }) if head.method == Method::Head => (Response::unmade_text(), None),
+            Ok(Granted::Register { mac, query }) => {
+                let response = match registrations::submit(state, link, mac, peer, &query).await {
+                    Ok(text) => Response::text(200, text).with("Cache-Control", "no-store"),
+                    Err(e @ registrations::NotTaken::TooOften) => {
+                        Response::refusal(503, &e.to_string()).with("Retry-After", "5")
+                    }
                     Err(e) => Response::refusal(500, &e.to_string()),
                 };
                 (response, None)

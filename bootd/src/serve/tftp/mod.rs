@@ -287,6 +287,7 @@ impl Visit {
                 Granted::Managed { .. }
                 | Granted::ManagedProgram
                 | Granted::Wallpaper { .. }
+                | Granted::Register { .. }
                 | Granted::UserHome { .. },
             ) => Err(Some((ErrorCode::FileNotFound, Denied::NotFound.to_string()))),
             Err(e @ Denied::NotFound) => Err(Some((ErrorCode::FileNotFound, e.to_string()))),
