@@ -1,14 +1,62 @@
 //! `bootd register`.
 
+use clap::Subcommand;
 use hyper::Method;
 use netboot::Registration;
-use site::Client;
+use site::entity::EntityName;
+use site::{Client, ClientName, ImageName, MacAddr};
 
-use super::args::{Common, RegisterCommand};
+use super::args::Common;
 use super::daemon::{Daemon, NOTHING};
 use super::table::table;
 use super::{Failure, or_dash, print, show};
 use crate::control::api::{Approval, Edit, Rejection};
+
+/// What can be done about them.
+#[derive(Debug, Subcommand)]
+pub(super) enum RegisterCommand {
+    /// List who waits, and who was rejected
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make a machine a client; it boots as soon as it asks again
+    #[command(after_help = "Examples:\n  \
+        bootd register approve 52:54:00:77:00:09\n  \
+        bootd register approve 52:54:00:77:00:09 --name pc9 --group en1018")]
+    Approve {
+        /// The machine
+        mac: MacAddr,
+        /// Another name than was asked for
+        #[arg(long)]
+        name: Option<ClientName>,
+        /// Another group than was asked for
+        #[arg(long)]
+        group: Option<EntityName>,
+        /// The image that it boots [default: what it inherits]
+        #[arg(long)]
+        image: Option<ImageName>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say no; the machine shows why
+    Reject {
+        /// The machine
+        mac: MacAddr,
+        /// What it shows
+        #[arg(long, default_value = "it is not to be registered")]
+        why: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Forget a machine, as if nobody had typed anything there
+    Forget {
+        /// The machine
+        mac: MacAddr,
+        #[command(flatten)]
+        common: Common,
+    },
+}
 
 pub(super) async fn run(command: RegisterCommand) -> Result<(), Failure> {
     match command {
