@@ -12,7 +12,7 @@ use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use menus::{ConfigView, Context, Machine};
+use menus::{ConfigView, Context, Machine, Menus};
 use sha2::{Digest as _, Sha256};
 use site::{MacAddr, Site};
 use tokio::task::spawn_blocking;
@@ -203,6 +203,7 @@ pub(crate) async fn made(
     let file = managed.name.clone();
     let places = [state.config.menus(), state.config.files()];
     let read = move || {
+        let [menus, files] = &places;
         let wrong = |reason: String| ScriptError::ManagedFile { file: file.clone(), reason };
         for place in &places {
             let mut opened = match open_beneath(place, &source) {
@@ -214,9 +215,16 @@ pub(crate) async fn made(
             }
             let mut content = Vec::new();
             let read = opened.file.by_ref().take(MAX_CONTENT).read_to_end(&mut content);
-            return read.map(|_| content).map_err(|e| wrong(format!("can't read {source}: {e}")));
+            read.map_err(|e| wrong(format!("can't read {source}: {e}")))?;
+            // Templates are looked for once a second. What such a one makes is wanted, and not what it is made of.
+            if place == menus && str::from_utf8(&content).is_ok_and(|text| Menus::is_template(&source, text))
+            {
+                return Err(wrong(format!(
+                    "the template {source} is not in force yet; it is within a second, or the log says what is wrong with it"
+                )));
+            }
+            return Ok(content);
         }
-        let [menus, files] = &places;
         let places = format!("{} and {}", menus.display(), files.display());
         Err(wrong(format!("there is no template or file {source} in {places}")))
     };

@@ -101,6 +101,12 @@ impl std::fmt::Debug for Menus {
 }
 
 impl Menus {
+    /// Whether a file of that name and content among the templates is one: not every file beside them is.
+    #[must_use]
+    pub fn is_template(name: &str, text: &str) -> bool {
+        name.ends_with(TEMPLATE_SUFFIX) || labnet::Template::recognises(text)
+    }
+
     /// The shipped templates, shadowed and joined by the site's own: pairs of a name, as `lab.ipxe.tera`, and a text.
     /// A name that ends in `.tera` makes a Tera template; any other text is one of Labnet's if its outermost element
     /// is `<Template>`, and is else left out: not every file beside the templates is one.
@@ -112,7 +118,7 @@ impl Menus {
             SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let own: BTreeSet<String> = site_templates.iter().map(|(name, _)| name.clone()).collect();
         texts.extend(site_templates);
-        texts.retain(|name, text| name.ends_with(TEMPLATE_SUFFIX) || labnet::Template::recognises(text));
+        texts.retain(|name, text| Self::is_template(name, text));
         for (template, text) in &texts {
             if text.len() > MAX_TEMPLATE {
                 let template = template.clone();

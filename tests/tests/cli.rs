@@ -135,7 +135,7 @@ fn status_tells_of_the_daemon_and_of_one_client() -> Result {
         ensure!(text_of_all.contains(wanted), "status does not say {wanted:?}: {text_of_all}");
     }
     ensure!(
-        site.run(&["status", "pc1"])?.contains("not booted"),
+        site.run(&["status", "pc1"])?.contains("No boot of pc1 is remembered"),
         "pc1 has not booted, and status says otherwise"
     );
     site.refused(&["status", "pc9"], 1, &["pc9"])

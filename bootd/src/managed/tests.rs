@@ -105,6 +105,24 @@ fn a_client_gets_the_instance_that_is_for_it() {
     assert_eq!(managed(&EmptyView, &facts(), "access.conf").unwrap(), None);
 }
 
+#[tokio::test]
+async fn a_template_that_is_not_in_force_yet_is_not_sent_as_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let (state, _store, _told) = crate::testing::state(place.path());
+    let site = Arc::new(crate::testing::site(place.path()));
+    fs::create_dir_all(state.config.menus()).unwrap();
+    for (name, text) in [("new.tera", "{{ secret }}"), ("new", "<Template></Template>"), ("plain", "{{ }}")] {
+        fs::write(state.config.menus().join(name), text).unwrap();
+        let of =
+            access("/etc/access.conf", &[]).with("file", "access.conf", &[("source", &["x", "y", name])]);
+        let managed = managed(&of, &facts(), "access.conf").unwrap().unwrap();
+        match made(&state, &site, &facts(), &managed).await {
+            Ok(content) => assert_eq!((name, content.as_slice()), ("plain", text.as_bytes())),
+            Err(e) => assert!(name != "plain" && e.to_string().contains("not in force yet"), "{name}: {e}"),
+        }
+    }
+}
+
 #[test]
 fn what_a_clients_root_should_not_run_by_is_refused() {
     for path in [
