@@ -1,7 +1,6 @@
 //! Many machines behind one network card: a namespace in which each has an address of its own. What firmware, iPXE and
 //! operating system would do is done here by a few lines each, so that a room full of them boots in seconds.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
@@ -50,13 +49,8 @@ impl Crowd {
         image: impl Fn(u8) -> &'a str + Sync,
     ) -> Result<Self> {
         let namespace = lab.plug("52:54:00:77:08:ff")?;
-        let addresses: Vec<_> = (1..=count).map(|number| Ipv4Addr::new(10, 77, 0, 100 + number)).collect();
-        let lines = addresses.iter().map(|address| format!("addr add {address}/24 dev {CLIENT_INTERFACE}\n"));
-        let batch = lab.dir().join("addresses");
-        fs::write(&batch, lines.collect::<String>())?;
-        namespace.ip(&["-batch", &batch.to_string_lossy()])?;
-
-        let join = |number: u8, address: Ipv4Addr| -> Result<Member> {
+        let join = |number: u8| -> Result<Member> {
+            let address = Ipv4Addr::new(10, 77, 0, 100 + number);
             let name = format!("crowd{number}");
             let mac = [0x52, 0x54, 0, 0x77, 0x08, number];
             let text = mac.map(|byte| format!("{byte:02x}"));
@@ -64,11 +58,13 @@ impl Crowd {
             let entry = ["--mac", &text.join(":"), "--address", &given, "--image", image(number)];
             daemon.cli(&[&["client", "add", &name], &entry[..]].concat())?.success()?;
             ask_for_address(mac, address)?;
+            // Not before: the server asks the wire whether anyone has it, and whoever does is not this machine.
+            namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", CLIENT_INTERFACE])?;
             let path = format!("/boot/{}/script.ipxe", text.join("-"));
             let disk = OfferedDisk::in_script(&fetch(address, &path)?)?;
             Ok(Member { name, address, disk })
         };
-        let all = || -> Result<Vec<_>> { (1..=count).zip(&addresses).map(|(n, a)| join(n, *a)).collect() };
+        let all = || -> Result<Vec<_>> { (1..=count).map(join).collect() };
         let members = namespace.enter(all)??;
         Ok(Self { namespace, members })
     }
