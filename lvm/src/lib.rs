@@ -7,6 +7,8 @@ pub mod images;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod names;
+mod places;
+mod record;
 mod sim;
 
 pub use embedded::{Embedded, EmbeddedConfig};

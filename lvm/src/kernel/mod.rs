@@ -23,15 +23,13 @@ mod volume;
 mod watch;
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use block::{BlockCount, Checked, Geometry};
 use parking_lot::Mutex;
-use rustix::fs::FlockOperation;
 
 use self::dm::{Dm, Removal};
 use self::extents::Extent;
@@ -44,8 +42,9 @@ use self::space::Space;
 pub use self::space::{SpaceConfig, label};
 use self::volume::DeviceVolume;
 use self::watch::Watch;
-use crate::embedded::record::{self, Files, Record};
 use crate::names::{self, DmPart, DmRole};
+use crate::places::{self, Found, Places};
+use crate::record::{self, Files, Record, Survey};
 use crate::{
     Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine, EngineError, Export, Exporter,
 };
@@ -86,10 +85,10 @@ struct Attachment {
     files: Files,
 }
 
-#[derive(Default)]
-struct Place {
-    work: Mutex<()>,
-    disk: Mutex<Option<Arc<Attachment>>>,
+impl places::Attachment for Attachment {
+    fn disk(&self) -> &Disk {
+        &self.disk
+    }
 }
 
 /// The kernel engine.
@@ -110,7 +109,7 @@ struct Shared {
     kind: OverlayKind,
     directory: PathBuf,
     machine_boot: String,
-    clients: Mutex<HashMap<String, Arc<Place>>>,
+    places: Places<Attachment>,
     /// Disks that are over and not removed yet, with what they have of the space.
     doomed: Mutex<Vec<(Owner, Vec<Extent>)>>,
 }
@@ -127,13 +126,7 @@ impl Kernel {
     pub fn open(config: KernelConfig) -> Result<Self, EngineError> {
         let KernelConfig { directory, space, overlays, tag, lio } = config;
         let unusable = |source| EngineError::Directory { path: directory.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
-        let lock = File::open(&directory).map_err(unusable)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(EngineError::InUse { path: directory }),
-            Err(e) => return Err(unusable(e.into())),
-        }
+        let lock = record::lock(&directory)?;
         check(overlays, lio.is_some())?;
         let dm = Dm::open(&tag).map_err(kernel_error("use device-mapper"))?;
         let space = Space::open(&dm, &space).map_err(kernel_error("open the overlays' space"))?;
@@ -148,7 +141,7 @@ impl Kernel {
             kind: overlays,
             directory: directory.clone(),
             machine_boot,
-            clients: Mutex::default(),
+            places: Places::default(),
             doomed: Mutex::default(),
         });
         let watch = Watch::start(Arc::clone(&shared)).map_err(unusable)?;
@@ -215,52 +208,6 @@ pub fn remove_all(tag: &str) -> io::Result<Vec<String>> {
 }
 
 impl Shared {
-    fn place(&self, client: &str) -> Arc<Place> {
-        let mut clients = self.clients.lock();
-        if let Some(place) = clients.get(client) {
-            return Arc::clone(place);
-        }
-        Arc::clone(clients.entry(client.to_owned()).or_default())
-    }
-
-    fn leave(&self, client: &str, place: &Arc<Place>) {
-        let mut clients = self.clients.lock();
-        // Ours and the table's: nobody else waits for it, and nobody can come as long as the table is locked.
-        if place.disk.lock().is_none() && Arc::strong_count(place) == 2 {
-            clients.remove(client);
-        }
-    }
-
-    fn attachments(&self) -> Vec<Arc<Attachment>> {
-        let clients = self.clients.lock();
-        let mut all: Vec<_> = clients.values().filter_map(|place| place.disk.lock().clone()).collect();
-        drop(clients);
-        all.sort_by(|a, b| a.disk.request.client.cmp(&b.disk.request.client));
-        all
-    }
-
-    fn attach_at(&self, place: &Place, request: DiskRequest) -> Result<Attached, EngineError> {
-        let _work = place.work.lock();
-        if let Some(current) = place.disk.lock().as_ref() {
-            let epoch = current.disk.request.epoch;
-            if epoch == request.epoch {
-                return Ok(Attached::Already(current.disk.clone()));
-            }
-            if epoch > request.epoch {
-                let DiskRequest { client, epoch: asked, .. } = request;
-                return Err(EngineError::Superseded { client, epoch: asked, current: epoch });
-            }
-        }
-        let attachment = Arc::new(self.make(&request)?);
-        let disk = attachment.disk.clone();
-        let earlier = place.disk.lock().replace(attachment);
-        if let Some(earlier) = earlier {
-            // What is left of it if its record can't be removed is removed by the next reap.
-            let _ = self.end(&earlier);
-        }
-        Ok(Attached::Made(disk))
-    }
-
     fn make(&self, request: &DiskRequest) -> Result<Attachment, EngineError> {
         let files = Files::of(&self.directory, &request.client, request.epoch)?;
         let overlay_error = |source| EngineError::Overlay {
@@ -377,7 +324,7 @@ impl Shared {
 
     /// Ends the export of all disks but those that are attached.
     fn reconcile_targets(&self, lio: &Lio) -> io::Result<()> {
-        let owners: Vec<_> = self.attachments().iter().map(|a| a.overlay.owner.clone()).collect();
+        let owners: Vec<_> = self.places.all().iter().map(|a| a.overlay.owner.clone()).collect();
         let attached = owners.iter().map(|owner| self.name_of(owner)).collect::<io::Result<Vec<_>>>()?;
         let whole = lio.exported().into_iter().map(|(disk, _)| disk);
         lio.keep_only(&whole.filter(|disk| attached.contains(disk)).collect::<Vec<_>>())
@@ -385,35 +332,15 @@ impl Shared {
 
     /// Takes up or removes all that an earlier process left.
     fn reconcile(&self) -> io::Result<()> {
-        let mut void: HashMap<String, Files> = HashMap::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let name = entry?.file_name();
-            let files = name.to_str().and_then(|name| Files::with_file(&self.directory, name));
-            void.extend(files.map(|files| (files.name().to_owned(), files)));
-        }
-        let mut latest: HashMap<String, (Files, Record)> = HashMap::new();
-        for files in void.values() {
-            let Some(record) = files.read(&self.machine_boot)? else { continue };
+        let Survey { latest, mut void } = record::survey(&self.directory, &self.machine_boot)?;
+        for (files, record) in latest {
             let client = record.request.client.clone();
-            if latest.get(&client).is_none_or(|(_, it)| it.request.epoch < record.request.epoch) {
-                latest.insert(client, (files.clone(), record));
+            let find = || Ok(self.adopt(&files, record)?.map_or(Found::Void, Found::Whole));
+            if !self.places.adopt(&client, find)? {
+                void.push(files);
             }
         }
-        for (files, record) in latest.into_values() {
-            let client = record.request.client.clone();
-            let place = self.place(&client);
-            let work = place.work.lock();
-            let has_one = place.disk.lock().is_some();
-            if has_one {
-                void.remove(files.name());
-            } else if let Some(attachment) = self.adopt(&files, record)? {
-                void.remove(files.name());
-                *place.disk.lock() = Some(Arc::new(attachment));
-            }
-            drop(work);
-            self.leave(&client, &place);
-        }
-        for files in void.into_values() {
+        for files in void {
             files.remove()?;
         }
         if let Some(lio) = &self.lio {
@@ -424,7 +351,7 @@ impl Shared {
 
     /// Dooms the devices that belong to no disk, and takes what they have of the space until they are gone.
     fn doom_strays(&self) -> io::Result<()> {
-        let kept: Vec<_> = self.attachments().iter().map(|a| a.overlay.owner.clone()).collect();
+        let kept: Vec<_> = self.places.all().iter().map(|a| a.overlay.owner.clone()).collect();
         let mut strays: HashMap<Owner, Vec<Extent>> = HashMap::new();
         let _turn = self.turn.lock();
         for found in self.dm.ours()? {
@@ -456,10 +383,14 @@ impl Engine for Kernel {
     }
 
     fn attach(&self, request: DiskRequest) -> Result<Attached, EngineError> {
-        let client = request.client.clone();
-        let place = self.shared.place(&client);
-        let attached = self.shared.attach_at(&place, request);
-        self.shared.leave(&client, &place);
+        let attached = self.shared.places.attach(
+            &request,
+            || self.shared.make(&request),
+            |earlier| {
+                // What is left of it if its record can't be removed is removed by the next reap.
+                let _ = self.shared.end(earlier);
+            },
+        );
         self.watch.wake();
         attached
     }
@@ -468,8 +399,7 @@ impl Engine for Kernel {
         let Some(lio) = &self.shared.lio else { return Ok(Exporter::Caller) };
         let DiskRequest { client, epoch, .. } = &disk.request;
         let failed = kernel_error("export the client's disk");
-        let place = self.shared.place(client);
-        let attachment = place.disk.lock().clone().filter(|a| a.disk.request.epoch == *epoch);
+        let attachment = self.shared.places.get(client, *epoch);
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the client has booted again since");
         let attachment = attachment.ok_or_else(gone).map_err(&failed)?;
         let name = self.shared.name_of(&attachment.overlay.owner).map_err(&failed)?;
@@ -477,33 +407,22 @@ impl Engine for Kernel {
             lio.unexport(&name).map_err(&failed)?;
             lio.export(&name, &sysfs::node(attachment.overlay.disk), export).map_err(&failed)?;
         }
-        drop(attachment);
-        self.shared.leave(client, &place);
         Ok(Exporter::Engine)
     }
 
     fn detach(&self, client: &str, epoch: u64) -> Result<Detached, EngineError> {
-        let place = self.shared.place(client);
-        let work = place.work.lock();
-        let mut disk = place.disk.lock();
-        let taken =
-            if disk.as_ref().is_some_and(|a| a.disk.request.epoch == epoch) { disk.take() } else { None };
-        drop(disk);
-        let detached = match &taken {
-            None => Ok(Detached::Absent),
-            Some(attachment) => self.shared.end(attachment).map(|()| Detached::Removed).map_err(|source| {
+        let detached = self.shared.places.detach(client, epoch, |attachment| {
+            self.shared.end(attachment).map_err(|source| {
                 let path = attachment.files.overlay().with_extension("json");
                 EngineError::Overlay { client: client.to_owned(), path, source }
-            }),
-        };
-        drop(work);
-        self.shared.leave(client, &place);
+            })
+        });
         self.watch.wake();
         detached
     }
 
     fn list(&self) -> Vec<Disk> {
-        self.shared.attachments().iter().map(|attachment| attachment.disk.clone()).collect()
+        self.shared.places.all().iter().map(|attachment| attachment.disk.clone()).collect()
     }
 
     fn status(&self) -> Vec<DiskStatus> {
@@ -511,7 +430,7 @@ impl Engine for Kernel {
             let overlay_used = a.overlay.used(&self.shared.dm).ok()?;
             Some(DiskStatus { request: a.disk.request.clone(), overlay_used })
         };
-        self.shared.attachments().iter().filter_map(status).collect()
+        self.shared.places.all().iter().filter_map(status).collect()
     }
 
     /// Nothing: the cache is the kernel's page cache, which does not count by files.

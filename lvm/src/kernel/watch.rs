@@ -43,7 +43,7 @@ impl Watch {
 }
 
 fn look(shared: &Shared) {
-    for attachment in shared.attachments() {
+    for attachment in shared.places.all() {
         let _turn = shared.turn.lock();
         // An overlay that is broken, or can't grow now, is looked at again; its client sees what comes of it.
         let _ = attachment.overlay.tend(&shared.dm, &shared.space);

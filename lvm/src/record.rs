@@ -11,17 +11,19 @@
 //!
 //! All are their owner's only: the record holds the secret with which the client logs in.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use block::Overlay;
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::images::FileId;
-use crate::DiskRequest;
+use crate::embedded::images::FileId;
 use crate::names::{self, NameError};
+use crate::{DiskRequest, EngineError};
 
 const FORMAT: u32 = 1;
 
@@ -118,4 +120,51 @@ impl Files {
 /// What tells one start of the machine from another.
 pub(crate) fn machine_boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// The directory of the records, made if it is not there, and locked as long as what is returned is held: two processes
+/// must not reap each other's overlays.
+///
+/// # Errors
+/// When the directory can't be used, or another process uses it.
+pub(crate) fn lock(directory: &Path) -> Result<File, EngineError> {
+    let unusable = |source| EngineError::Directory { path: directory.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
+    let lock = File::open(directory).map_err(unusable)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(EngineError::InUse { path: directory.to_owned() }),
+        Err(e) => Err(unusable(e.into())),
+    }
+}
+
+/// What earlier processes left.
+pub(crate) struct Survey {
+    /// Each client's latest disk that has a record.
+    pub(crate) latest: Vec<(Files, Record)>,
+    /// All the others.
+    pub(crate) void: Vec<Files>,
+}
+
+/// Looks through what earlier processes left. Between a new boot's record and the end of the old one's there may be
+/// both; the later epoch counts.
+pub(crate) fn survey(directory: &Path, machine_boot: &str) -> io::Result<Survey> {
+    let mut void: HashMap<String, Files> = HashMap::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let files = name.to_str().and_then(|name| Files::with_file(directory, name));
+        void.extend(files.map(|files| (files.name().to_owned(), files)));
+    }
+    let mut latest: HashMap<String, (Files, Record)> = HashMap::new();
+    for files in void.values() {
+        let Some(record) = files.read(machine_boot)? else { continue };
+        let client = record.request.client.clone();
+        if latest.get(&client).is_none_or(|(_, it)| it.request.epoch < record.request.epoch) {
+            latest.insert(client, (files.clone(), record));
+        }
+    }
+    for (files, _) in latest.values() {
+        void.remove(files.name());
+    }
+    Ok(Survey { latest: latest.into_values().collect(), void: void.into_values().collect() })
 }
