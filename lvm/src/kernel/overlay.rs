@@ -33,6 +33,30 @@ const FIRST: u64 = 64 << 11;
 /// An overlay that is that full, in percent, grows to its double.
 const GROWS_AT: u64 = 70;
 
+/// Sectors that a transient overlay begins with, if its limit is not lower: 512 MiB. One that is full before it is looked
+/// at again is dead, where a thin volume lets its client wait.
+const FIRST_TRANSIENT: u64 = 512 << 11;
+
+/// Sectors that a transient overlay must have left, or it grows: what its client can write meanwhile.
+const HEADROOM: u64 = FIRST_TRANSIENT / 2;
+
+impl OverlayKind {
+    fn first(self) -> u64 {
+        match self {
+            Self::Thin => FIRST,
+            Self::Transient => FIRST_TRANSIENT,
+        }
+    }
+
+    /// Whether an overlay of `size` sectors, of which `used` are used, must grow.
+    fn must_grow(self, used: u64, size: u64) -> bool {
+        match self {
+            Self::Thin => used * 100 >= size * GROWS_AT,
+            Self::Transient => used + HEADROOM > size,
+        }
+    }
+}
+
 /// Sectors for what says where the blocks are: 2 MiB, and 64 bytes for each block.
 fn meta_sectors(limit: u64) -> u64 {
     (4096 + (limit / GRAIN).div_ceil(8)).next_multiple_of(GRAIN)
@@ -96,7 +120,7 @@ impl Overlay {
         limit: Bytes,
     ) -> io::Result<Self> {
         let limit = limit_sectors(limit);
-        let data = space.take(limit.min(FIRST))?;
+        let data = space.take(limit.min(kind.first()))?;
         let meta = match kind {
             OverlayKind::Thin => space.take(meta_sectors(limit)),
             OverlayKind::Transient => Ok(Vec::new()),
@@ -184,6 +208,17 @@ impl Overlay {
         })
     }
 
+    /// Whether a write has failed for want of space, as far as the kernel still knows.
+    pub(super) fn is_full(&self, dm: &Dm) -> bool {
+        let (part, word) = match self.kind {
+            OverlayKind::Thin => (DmPart::Pool, "out_of_data_space"),
+            OverlayKind::Transient => (DmPart::Disk, "Invalid"),
+        };
+        let told = dm.status(&self.owner.role(part));
+        let refuses = self.kind == OverlayKind::Transient || self.grown.lock().refuses;
+        refuses && told.is_ok_and(|lines| lines.iter().any(|line| line.parameters.contains(word)))
+    }
+
     /// Lets it grow if it is time, and lets its writes fail instead of wait when it can't.
     pub(super) fn tend(&self, dm: &Dm, space: &Space) -> io::Result<()> {
         let mut grown = self.grown.lock();
@@ -192,7 +227,7 @@ impl Overlay {
             return Ok(());
         }
         let fill = self.fill(dm)?;
-        if fill.used * 100 < size * GROWS_AT {
+        if !self.kind.must_grow(fill.used, size) {
             return Ok(());
         }
         let more = size.min(self.limit - size);
@@ -343,6 +378,15 @@ mod tests {
         assert_eq!(Fill::of_snapshot("4096/8192 16"), Some(Fill { used: 4096 }));
         assert_eq!(Fill::of_snapshot("Invalid"), None);
         assert_eq!(Fill::of_snapshot(""), None);
+    }
+
+    #[test]
+    fn a_transient_overlay_grows_while_there_is_room_for_what_comes_meanwhile() {
+        let (thin, transient) = (OverlayKind::Thin, OverlayKind::Transient);
+        assert!(!thin.must_grow(69, 100) && thin.must_grow(70, 100));
+        assert!(!transient.must_grow(0, FIRST_TRANSIENT));
+        assert!(transient.must_grow(HEADROOM + 1, FIRST_TRANSIENT));
+        assert!(!transient.must_grow(HEADROOM + 1, 2 * FIRST_TRANSIENT));
     }
 
     #[test]

@@ -71,6 +71,12 @@ impl Lab {
         Self::new(|root| Arc::new(crate::only_kernel::open(root).unwrap()), traits)
     }
 
+    #[cfg(feature = "kernel")]
+    pub(crate) fn transient() -> Self {
+        let traits = Traits { block: 4096, discards_free: false, writes_whole: false, boots: 4 };
+        Self::new(|root| Arc::new(crate::only_transient::open(root).unwrap()), traits)
+    }
+
     pub(crate) fn engine(&self) -> &dyn Engine {
         &**self.engine.as_ref().unwrap()
     }

@@ -10,19 +10,29 @@ mod lab;
 mod only_embedded;
 #[cfg(feature = "kernel")]
 mod only_kernel;
+#[cfg(feature = "kernel")]
+mod only_transient;
 
-/// Every case on every engine.
+/// Every case on every engine. Those behind the semicolon are about full overlays, which are another thing where overlays
+/// are transient snapshots: `only_transient` has theirs.
 macro_rules! suite {
-    ($($case:ident),+ $(,)?) => {
+    ($($case:ident),+ ; $($of_space:ident),+ $(,)?) => {
         mod embedded {
             $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::embedded()); })+
+            $(#[test] fn $of_space() { crate::cases::$of_space(&crate::lab::Lab::embedded()); })+
         }
         mod sim {
             $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::sim()); })+
+            $(#[test] fn $of_space() { crate::cases::$of_space(&crate::lab::Lab::sim()); })+
         }
         #[cfg(feature = "kernel")]
         mod kernel {
             $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::kernel()); })+
+            $(#[test] fn $of_space() { crate::cases::$of_space(&crate::lab::Lab::kernel()); })+
+        }
+        #[cfg(feature = "kernel")]
+        mod kernel_transient {
+            $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::transient()); })+
         }
     };
 }
@@ -35,9 +45,9 @@ suite!(
     a_boot_that_is_over_gets_no_disk,
     a_disk_that_is_detached_is_gone,
     an_image_that_can_not_be_used_changes_nothing,
-    the_limit_holds_for_new_blocks_only,
     clients_keep_their_version_when_the_next_is_published,
     an_image_that_shrinks_fails_where_it_is_gone,
     names_that_lead_out_are_refused,
-    many_threads_may_attach_and_detach,
+    many_threads_may_attach_and_detach;
+    the_limit_holds_for_new_blocks_only,
 );

@@ -42,7 +42,7 @@ const STEPS: &[&str] = &[
 ];
 
 /// Each lab has devices of its own.
-fn tag(root: &Path) -> String {
+pub(crate) fn tag(root: &Path) -> String {
     let name = root.file_name().unwrap().to_string_lossy().to_lowercase();
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     format!("t{}", &plain[..plain.len().min(12)])
@@ -116,7 +116,7 @@ fn exported(root: &Path) -> Vec<String> {
     names.filter(|name| name.starts_with(&format!("{}-", tag(root)))).collect()
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(120);
     while !done() {
         assert!(Instant::now() < end, "waited in vain until {what}");
