@@ -1,6 +1,7 @@
 //! The trait behind which the embedded, the kernel and the simulated engine are alike.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -131,6 +132,52 @@ pub struct CacheStatus {
     pub misses: u64,
 }
 
+/// What was last seen of the disks that an engine exports by itself: its target reports nothing to the caller's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Of each disk.
+    pub disks: Vec<DiskActivity>,
+    /// Of the log-ins that were refused.
+    pub refusals: Refusals,
+}
+
+/// What was last seen of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskActivity {
+    /// Whose it is.
+    pub client: String,
+    /// The boot that it is for.
+    pub epoch: u64,
+    /// The newest session; `None`: nobody is logged in.
+    pub session: Option<Session>,
+    /// Whether anything was ever written to it.
+    pub written: bool,
+    /// Whether it has refused a write for want of space.
+    pub full: bool,
+}
+
+/// A session at a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// A number that no other session of the target has.
+    pub id: u64,
+    /// Where its initiator is.
+    pub peer: Option<IpAddr>,
+}
+
+/// Log-ins that were refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// How many, since the target was made.
+    pub count: u64,
+    /// Who was refused last.
+    pub initiator: String,
+    /// From where.
+    pub peer: Option<IpAddr>,
+    /// Whether it could not prove who it is.
+    pub chap: bool,
+}
+
 /// The maker and keeper of clients' disks. Calls may block for milliseconds and are safe from many threads;
 /// calls for one client are serialised by the engine.
 pub trait Engine: Send + Sync {
@@ -166,6 +213,11 @@ pub trait Engine: Send + Sync {
 
     /// How full they are.
     fn status(&self) -> Vec<DiskStatus>;
+
+    /// What is seen of the disks that the engine exports by itself; nothing where it leaves that to the caller.
+    fn activity(&self) -> Activity {
+        Activity::default()
+    }
 
     /// How the images' cache does.
     fn cache(&self) -> Vec<CacheStatus>;

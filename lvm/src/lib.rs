@@ -12,6 +12,9 @@ mod record;
 mod sim;
 
 pub use embedded::{Embedded, EmbeddedConfig};
-pub use engine::{Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine, Export, Exporter};
+pub use engine::{
+    Activity, Attached, CacheStatus, Detached, Disk, DiskActivity, DiskRequest, DiskStatus, Engine, Export,
+    Exporter, Refusals, Session,
+};
 pub use error::EngineError;
 pub use sim::Sim;

@@ -28,9 +28,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::fault;
-use crate::Export;
+use super::{fault, sessions};
 use crate::names::parse_dm_name;
+use crate::{Export, Refusals, Session};
 
 /// LIO's folder of configfs.
 pub const ROOT: &str = "/sys/kernel/config/target";
@@ -132,6 +132,16 @@ impl Lio {
         let disk_of = |lun: &str| luns.iter().find(|(one, _)| one == lun).map(|(_, disk)| disk.clone());
         let entries = self.files.entries().into_iter();
         entries.filter_map(|(initiator, lun)| Some((disk_of(&lun?)?, initiator))).collect()
+    }
+
+    /// The newest session of that initiator.
+    pub(super) fn session(&self, initiator: &str) -> Option<Session> {
+        sessions::session(&self.files.group().join("acls").join(initiator))
+    }
+
+    /// The log-ins that the target has refused.
+    pub(super) fn refusals(&self) -> Option<Refusals> {
+        sessions::refusals(self.files.group().parent()?)
     }
 
     /// Removes all of ours but the disks of these names.

@@ -17,6 +17,7 @@ mod inspect;
 mod lio;
 mod loops;
 mod overlay;
+mod sessions;
 mod space;
 mod sysfs;
 mod volume;
@@ -46,7 +47,8 @@ use crate::names::{self, DmPart, DmRole};
 use crate::places::{self, Found, Places};
 use crate::record::{self, Files, Record, Survey};
 use crate::{
-    Attached, CacheStatus, Detached, Disk, DiskRequest, DiskStatus, Engine, EngineError, Export, Exporter,
+    Activity, Attached, CacheStatus, Detached, Disk, DiskActivity, DiskRequest, DiskStatus, Engine,
+    EngineError, Export, Exporter,
 };
 
 /// How an overlay is kept.
@@ -431,6 +433,24 @@ impl Engine for Kernel {
             Some(DiskStatus { request: a.disk.request.clone(), overlay_used })
         };
         self.shared.places.all().iter().filter_map(status).collect()
+    }
+
+    fn activity(&self) -> Activity {
+        let Some(lio) = &self.shared.lio else { return Activity::default() };
+        let exported: HashMap<_, _> = lio.exported().into_iter().collect();
+        let look = |attachment: Arc<Attachment>| {
+            let overlay = &attachment.overlay;
+            let name = self.shared.name_of(&overlay.owner).ok()?;
+            Some(DiskActivity {
+                client: overlay.owner.client.clone(),
+                epoch: overlay.owner.epoch,
+                session: exported.get(&name).and_then(|initiator| lio.session(initiator)),
+                written: sysfs::has_written(overlay.disk),
+                full: overlay.is_full(&self.shared.dm),
+            })
+        };
+        let disks = self.shared.places.all().into_iter().filter_map(look).collect();
+        Activity { disks, refusals: lio.refusals().unwrap_or_default() }
     }
 
     /// Nothing: the cache is the kernel's page cache, which does not count by files.

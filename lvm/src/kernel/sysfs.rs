@@ -51,6 +51,13 @@ pub(super) fn drop_flushes(device: Device) -> io::Result<()> {
     fs::write(queue(device).join("write_cache"), "write through")
 }
 
+/// Whether anything was ever written to a device.
+pub(super) fn has_written(device: Device) -> bool {
+    // The fifth is the writes that were done (the kernel's documentation, block/stat.rst).
+    let text = fs::read_to_string(directory(device).join("stat")).unwrap_or_default();
+    text.split_whitespace().nth(4).is_some_and(|writes| writes != "0")
+}
+
 /// The file behind a loop device.
 pub(super) fn backing_file(device: Device) -> Option<PathBuf> {
     let text = fs::read_to_string(directory(device).join("loop/backing_file")).ok()?;

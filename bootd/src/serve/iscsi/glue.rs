@@ -16,6 +16,7 @@ use site::MacAddr;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::elsewhere;
 use super::portal::{Fact, Portal, Report, Table};
 use crate::boot::Login;
 use crate::events::Event;
@@ -23,7 +24,7 @@ use crate::serve::{ServiceError, listen_on};
 use crate::state::{Link, State, unix_millis};
 use crate::systemd::Given;
 
-const SERVICE: &str = "iscsi";
+pub(super) const SERVICE: &str = "iscsi";
 
 /// What every disk says of itself, whoever exports it: with another engine it must not become another disk.
 const VENDOR: &str = "BOOTD";
@@ -110,6 +111,18 @@ impl TargetTable {
         Some(Login { mac, epoch, target, initiator, user, secret })
     }
 
+    /// The machine whose boot has that disk.
+    pub(super) fn machine_of(&self, client: &str, epoch: u64) -> Option<MacAddr> {
+        let owners = self.owners.read();
+        owners.values().find(|owner| owner.client == client && owner.epoch == epoch).map(|owner| owner.mac)
+    }
+
+    /// The machine, and its boot, whose disk that initiator may log in to.
+    pub(super) fn boot_of_initiator(&self, initiator: &str) -> Option<(MacAddr, u64)> {
+        let owners = self.owners.read();
+        owners.values().find(|owner| owner.initiator == initiator).map(|owner| (owner.mac, owner.epoch))
+    }
+
     fn end(&self, is_over: impl Fn(&str, &Owner) -> bool) {
         let over = |(name, owner): (&String, &mut Owner)| is_over(name, owner).then(|| name.clone());
         let names: Vec<String> = self.owners.write().iter_mut().filter_map(over).collect();
@@ -146,6 +159,8 @@ impl Iscsi {
     /// When the runtime can't take the sockets.
     pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
         let table = Arc::clone(&state.targets.disks);
+        let is_elsewhere = state.config.engine.is_exported_by_kernel();
+        let watching = is_elsewhere.then(|| elsewhere::watch(Arc::clone(&state), stop.clone()));
         let teller = Teller { state, stop: stop.clone(), logged_out: Mutex::default() };
         let portal = Arc::new(Portal::new(table, Arc::new(teller), Limits::default(), stop.clone()));
         let accepting = TaskTracker::new();
@@ -158,7 +173,10 @@ impl Iscsi {
         accepting.close();
         accepting.wait().await;
         // Without a socket, as the kernel exports the disks, there is nothing else to wait for.
-        stop.cancelled().await;
+        match watching {
+            Some(watching) => watching.await,
+            None => stop.cancelled().await,
+        }
         portal.drain().await;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The iSCSI service: the portal, with the disks of boots in it and bootd's log, counters and timelines around it.
 
+mod elsewhere;
 mod glue;
 pub mod portal;
 
