@@ -43,6 +43,7 @@ use crate::serve::http::Http;
 use crate::serve::iscsi::{Iscsi, TargetTable};
 use crate::serve::journal::Journal;
 use crate::serve::ra::RouterAdvertiser;
+use crate::serve::script::Unfetched;
 use crate::serve::tftp::Tftp;
 use crate::space;
 use crate::state::{Counters, Link, State, Turns, unix_millis};
@@ -187,6 +188,7 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
         engine,
         targets: Arc::new(TargetTable::default()),
         script_turns: Turns::default(),
+        unfetched: Unfetched::default(),
         events,
         counters,
     }

@@ -20,6 +20,7 @@ use crate::mirror::Mirrors;
 use crate::registrations::Waiting;
 use crate::serve::files::Files;
 use crate::serve::iscsi::TargetTable;
+use crate::serve::script::Unfetched;
 
 /// Everything that the services share. Locks are held for look-ups and small edits only, never across I/O or an
 /// `await`, and never two at a time.
@@ -60,6 +61,8 @@ pub(crate) struct State {
     pub(crate) targets: Arc<TargetTable>,
     /// Lets one script be made at a time for each client.
     pub(crate) script_turns: Turns,
+    /// Scripts whose clients were told to ask again.
+    pub(crate) unfetched: Unfetched,
     /// Where facts are told.
     pub(crate) events: Events,
     /// How often what happened.

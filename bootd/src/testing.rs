@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use lvm::{Engine, Sim};
 use netboot::{Lease, LeaseChange, LeaseState, Leases};
 use site::{Client, Image, MacAddr, Site, Store};
 
@@ -41,6 +42,14 @@ pub(crate) fn config(directory: &Path) -> Config {
 
 /// Its state, with an empty site in a real database, and the end of its events.
 pub(crate) fn state(directory: &Path) -> (Arc<State>, Arc<Store>, Receiver<Event>) {
+    state_with(directory, Arc::new(Sim::new()))
+}
+
+/// The same, with its disks made by `engine`.
+pub(crate) fn state_with(
+    directory: &Path,
+    engine: Arc<dyn Engine>,
+) -> (Arc<State>, Arc<Store>, Receiver<Event>) {
     let config = config(directory);
     for folder in [&config.data, &config.files(), &config.menus(), &config.images()] {
         std::fs::create_dir_all(folder).unwrap();
@@ -49,7 +58,6 @@ pub(crate) fn state(directory: &Path) -> (Arc<State>, Arc<Store>, Receiver<Event
     let menus = menus::Menus::new(data::templates(&config.menus()).unwrap()).unwrap();
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
-    let engine = crate::engine::open(&config).unwrap();
     let files = app::files(&config);
     let site = store.snapshot().unwrap();
     let leases = Default::default();

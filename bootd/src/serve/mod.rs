@@ -26,7 +26,7 @@ pub(crate) mod ra;
 pub(crate) mod tftp;
 
 pub(crate) mod limit;
-mod script;
+pub(crate) mod script;
 mod visitor;
 
 /// Why a service could not start or had to end. It is the operator's to mend, so it says how.

@@ -220,9 +220,9 @@ impl Service for Visit {
             // To have it made makes a disk, which only asking for it may do.
             Ok(Granted::Script(..)) if head.method == Method::Head => (Response::unmade_text(), None),
             Ok(Granted::Script(mac, which)) => {
-                let response = match Box::pin(script::make(state, self.link, peer, mac, which)).await {
+                let response = match Box::pin(script::make_soon(state, self.link, peer, mac, which)).await {
                     Ok(text) => Response::text(200, text).with("Cache-Control", "no-store"),
-                    Err(e @ NoScript::Busy) => Response::refusal(503, &e.to_string())
+                    Err(e @ (NoScript::Busy | NoScript::Slow)) => Response::refusal(503, &e.to_string())
                         .with("Retry-After", RETRY_AFTER.as_secs().to_string()),
                     Err(e) => Response::refusal(500, &e.to_string()),
                 };
