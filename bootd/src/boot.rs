@@ -325,22 +325,23 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// What a boot program that looks for `autoexec.ipxe` gets: the way to its boot script. Makes no disk.
+/// What a boot program that looks for `autoexec.ipxe` gets: the way to its boot script, which for a machine that the site
+/// doesn't know is what strangers are offered. Makes no disk.
 ///
 /// # Errors
-/// When the machine is no client, or the template is wrong.
+/// When the machine is no client and is offered nothing, or the template is wrong.
 pub(crate) async fn autoexec(
     state: &Arc<State>,
     link: &Link,
     mac: MacAddr,
     peer: Ipv4Addr,
 ) -> Result<String, ScriptError> {
-    let site = state.site.load_full();
-    let firmware = state.firmwares.lock().get(&mac).copied();
-    let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, &site, &link.settings);
-    let client = plan.client.clone().ok_or(ScriptError::UnknownClient(mac))?;
+    let Asking { site, client, firmware, plan, .. } = Asking::of(state, link, mac, peer)?;
     let template = if plan.may_boot() { AUTOEXEC_TEMPLATE } else { NO_DISK_TEMPLATE };
-    let facts = context(&state.config, link, &client, peer, firmware, &plan, None);
+    let mut facts = context(&state.config, link, &client, peer, firmware, &plan, None);
+    if plan.client.is_none() {
+        facts.client.name = None;
+    }
     Ok(render(state, &site, template.to_owned(), facts).await?.text)
 }
 

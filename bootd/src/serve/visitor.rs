@@ -308,7 +308,7 @@ fn script(
     let Some(client) = &plan.client else {
         // A stranger may have what it is offered, and nothing that only a client has.
         return match &which {
-            Which::Boot if plan.may_boot() => Ok(Granted::Script(holder, which)),
+            Which::Boot | Which::Autoexec if plan.may_boot() => Ok(Granted::Script(holder, which)),
             Which::Choice(name) if plan.choice(name.as_str()).is_some() => Ok(Granted::Script(holder, which)),
             _ => Err(Denied::Script(why(&plan))),
         };
@@ -331,7 +331,7 @@ fn why(plan: &BootPlan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use netboot::parse_tftp_path;
+    use netboot::{Unknown, parse_tftp_path};
     use site::Image;
 
     use super::*;
@@ -341,6 +341,11 @@ mod tests {
     const DISABLED: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 2]);
 
     fn decide_for(holder: Option<MacAddr>, name: &str) -> Result<Granted, Denied> {
+        decide_where(Unknown::Lease, holder, name)
+    }
+
+    /// Where that is what strangers get.
+    fn decide_where(unknown: Unknown, holder: Option<MacAddr>, name: &str) -> Result<Granted, Denied> {
         let client = |name: &str, mac, enabled| site::Client {
             name: name.parse().unwrap(),
             mac,
@@ -361,7 +366,7 @@ mod tests {
             Site::new(1, vec![client("one", KNOWN, true), client("two", DISABLED, false)], vec![image]);
         let interface =
             netboot::Interface { name: "eth1".into(), address: [10, 0, 0, 1].into(), prefix_len: 24 };
-        let settings = netboot::Settings::default();
+        let settings = netboot::Settings { unknown, ..netboot::Settings::default() };
         let plan_of = |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &interface, &site, &settings);
         let wanted = match parse_tftp_path(name) {
             Asked::File(path) if path.as_str() == "menu" => Wanted::Text(path),
@@ -388,6 +393,26 @@ mod tests {
             let Err(Denied::Script(why)) = decide_for(holder, name) else { panic!("{holder:?} got {name}") };
             assert!(why.contains(word), "{why}");
         }
+    }
+
+    #[test]
+    fn a_stranger_gets_what_it_is_offered_by_whichever_name_it_asks() {
+        const STRANGER: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 9]);
+        let by_name = |unknown, name| decide_where(unknown, Some(STRANGER), name);
+        let doors = [
+            ("02-00-00-00-00-09/script.ipxe", Which::Boot),
+            ("autoexec.ipxe", Which::Autoexec),
+            ("efi/x64/autoexec.ipxe", Which::Autoexec),
+        ];
+        for (name, which) in doors {
+            assert_eq!(by_name(Unknown::Register, name), Ok(Granted::Script(STRANGER, which)), "{name}");
+            // Nobody has said what guests boot.
+            for nothing in [Unknown::Lease, Unknown::Guest, Unknown::Ignore] {
+                assert!(matches!(by_name(nothing, name), Err(Denied::Script(_))), "{nothing:?} {name}");
+            }
+        }
+        let menu = by_name(Unknown::Register, "02-00-00-00-00-09/menu.ipxe");
+        assert!(matches!(menu, Err(Denied::Script(_))), "{menu:?}");
     }
 
     #[test]

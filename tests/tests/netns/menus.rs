@@ -250,6 +250,15 @@ fn a_stranger_asks_to_be_registered_and_an_admin_decides() -> Result {
     ensure!(lease.get("boot_file").contains(&script), "it is not told of the form: {lease:?}");
     let form = got(&stranger, &script)?;
     ensure!(form.contains("press r to register") && form.contains("/register?name="), "{form}");
+    // A signed boot program finds the same, and asks for no name.
+    for name in ["/files/efi/x64/autoexec.ipxe", "/files/autoexec.ipxe"] {
+        let way = got(&stranger, name)?;
+        ensure!(way.contains(&format!("http://{SERVER}{script}")), "{way}");
+    }
+    let by_tftp = stranger.file("autoexec");
+    let name = "efi/x64/autoexec.ipxe";
+    stranger.sh(&["atftp", "--get", "--local-file", &by_tftp, "--remote-file", name, SERVER])?;
+    ensure!(fs::read_to_string(&by_tftp)?.contains(&script), "TFTP leads elsewhere");
     // What guests boot, it may; nothing else.
     let guest = got(&stranger, &format!("{base}/choice/memtest.ipxe"))?;
     ensure!(guest.contains("/files/memtest.bin") && form.contains("/choice/memtest.ipxe"), "{guest}");
