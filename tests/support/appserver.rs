@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::initramfs::{self, Kernel};
-use crate::virtual_client::{acceleration, switch_on};
+use crate::virtual_client::{SYSTEM, acceleration, switch_on};
 use crate::{Console, Context, Lab, Result, VmSlots, check_machine, ensure, fail};
 
 const INIT: &str = include_str!("../fixtures/appserver-init");
@@ -127,7 +127,7 @@ fn machine(kernel: &Kernel, initrd: &Path, options: &AppserverOptions<'_>) -> Re
         command.args(["-drive", &drive]);
     }
     let leave_out = options.without.map_or_else(String::new, |module| format!(" leave_out={module}"));
-    command.arg("-append").arg(format!("console=ttyS0 quiet panic=-1{leave_out}"));
+    command.arg("-append").arg(format!("{SYSTEM}{leave_out}"));
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initrd);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     Ok(command)

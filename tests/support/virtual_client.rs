@@ -25,6 +25,10 @@ const OTHER_WAYS: &[&str] = &["IPv4PXESupport", "IPv6PXESupport", "IPv6Support"]
 /// What the card's ROM does in [`Firmware::BiosPxe`]: it denies that it is iPXE, as far as it can.
 const PLAIN_PXE: &str = "#!ipxe\nset user-class plainpxe\nautoboot\n";
 
+/// What a system is told that QEMU loads. On a machine that has much else to do, an emulated timer comes too late for the
+/// kernel's test of it.
+pub(crate) const SYSTEM: &str = "console=ttyS0 no_timer_check quiet panic=-1";
+
 /// How a machine starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {
@@ -58,7 +62,16 @@ impl VirtualClient {
     /// # Errors
     /// When QEMU can't be started.
     pub fn start(lab: &Lab, name: &str, mac: &str, firmware: Firmware) -> Result<Self> {
+        Self::start_with(lab, name, mac, firmware, &[])
+    }
+
+    /// The same with more words for QEMU.
+    ///
+    /// # Errors
+    /// When QEMU can't be started.
+    pub fn start_with(lab: &Lab, name: &str, mac: &str, firmware: Firmware, more: &[&str]) -> Result<Self> {
         let (mut command, card) = machine(lab, name, mac, 512)?;
+        command.args(more);
         match firmware {
             Firmware::BiosIpxe => {
                 command.args(["-device", &format!("{card},bootindex=0")]);
@@ -102,7 +115,7 @@ impl VirtualClient {
     /// When QEMU can't be started.
     pub fn start_system(lab: &Lab, name: &str, mac: &str, system: &FioSystem) -> Result<Self> {
         let (mut command, card) = machine(lab, name, mac, FioSystem::MEMORY_MIB)?;
-        command.args(["-device", &format!("{card},romfile="), "-append", "console=ttyS0 quiet panic=-1"]);
+        command.args(["-device", &format!("{card},romfile="), "-append", SYSTEM]);
         command.arg("-kernel").arg(system.kernel()).arg("-initrd").arg(system.initrd()).arg("-no-reboot");
         Self::switched_on(lab, name, command)
     }
