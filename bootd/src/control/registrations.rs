@@ -78,6 +78,15 @@ fn forget_one(control: &Control, mac: MacAddr) -> Result<bool, Wrong> {
     removed.map_err(|e| unkept(&e))
 }
 
+/// What boards say whose maker gave them no UUID: these, or one digit all through.
+const NO_UUIDS: &[&str] = &["03000200-0400-0500-0006-000700080009", "00020003-0004-0005-0006-000700080009"];
+
+/// Whether a machine can be known by that.
+fn is_its_own(uuid: &str) -> bool {
+    let digits = || uuid.chars().filter(|digit| *digit != '-');
+    !NO_UUIDS.contains(&uuid) && digits().any(|digit| Some(digit) != digits().next())
+}
+
 /// The client that a machine becomes. Its UUID goes with it if that is one and nobody else has it: cheap boards share
 /// theirs.
 fn client_edits(
@@ -90,6 +99,7 @@ fn client_edits(
     let entity = EntityId::new(CLIENT_TYPE.parse()?, name.parse()?);
     let site = control.state.site.load();
     let uuid = Format::Uuid.canonical(&registration.form.uuid).ok();
+    let uuid = uuid.filter(|uuid| is_its_own(uuid));
     let uuid = uuid.filter(|uuid| site.model().holder(CLIENT_TYPE, "uuid", uuid).is_none());
     let variables = [
         ("mac", Some(registration.mac.to_string())),
@@ -117,4 +127,18 @@ fn nobody(mac: MacAddr) -> Wrong {
 fn unkept(error: &io::Error) -> Wrong {
     let hint = "check that the data directory's disk is neither full nor read-only".to_owned();
     Wrong::new(StatusCode::SERVICE_UNAVAILABLE, format!("it can't be kept: {error}"), Some(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_boards_have_is_no_uuid_of_a_machine() {
+        assert!(is_its_own("4c4c4544-0042-3510-8052-b4c04f4e3732"));
+        for shared in ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
+            assert!(!is_its_own(shared), "{shared}");
+        }
+        assert!(NO_UUIDS.iter().all(|shared| !is_its_own(shared)));
+    }
 }

@@ -1,5 +1,7 @@
 //! Whole machines: QEMU's firmware, Debian's iPXE, a boot loader, Linux. Each boots over the wire and nothing else.
 
+mod strangers;
+
 use std::fs;
 use std::time::Duration;
 
@@ -26,13 +28,22 @@ struct Site {
     _slots: VmSlots,
 }
 
+/// What a site has beside its daemon.
+#[derive(Default)]
+struct Around {
+    database: Option<Postgres>,
+    other: Option<(Dnsmasq, Namespace)>,
+    /// A line of the configuration's `[dhcp]`.
+    dhcp: Option<&'static str>,
+}
+
 impl Site {
     fn new(machines: usize) -> Result<Option<Self>> {
-        Self::with(machines, |_| Ok((None, None)))
+        Self::with(machines, |_| Ok(Around::default()))
     }
 
     fn on_a_server(machines: usize) -> Result<Option<Self>> {
-        Self::with(machines, |lab| Ok((Some(Postgres::start(lab)?), None)))
+        Self::with(machines, |lab| Ok(Around { database: Some(Postgres::start(lab)?), ..Around::default() }))
     }
 
     /// With another DHCP server that gives the addresses and knows nothing of booting.
@@ -41,21 +52,19 @@ impl Site {
             let place = lab.plug("52:54:00:77:01:fe")?;
             place.ip(&["addr", "add", "10.77.0.2/24", "dev", "eth0"])?;
             let range = "--dhcp-range=10.77.0.40,10.77.0.60,255.255.255.0,1h";
-            Ok((None, Some((Dnsmasq::start(lab, &place, &[range])?, place))))
+            let other = Some((Dnsmasq::start(lab, &place, &[range])?, place));
+            Ok(Around { other, dhcp: Some("mode = \"proxy\""), ..Around::default() })
         })
     }
 
-    fn with(
-        machines: usize,
-        peers: impl FnOnce(&Lab) -> Result<(Option<Postgres>, Option<(Dnsmasq, Namespace)>)>,
-    ) -> Result<Option<Self>> {
+    fn with(machines: usize, around: impl FnOnce(&Lab) -> Result<Around>) -> Result<Option<Self>> {
         let Some(lab) = Lab::for_test()? else { return Ok(None) };
         let disk = TestDisk::get()?;
         let slots = VmSlots::take(machines)?;
-        let (database, other) = peers(&lab)?;
+        let Around { database, other, dhcp } = around(&lab)?;
         let mut options = database.as_ref().map_or_else(DaemonOptions::default, Postgres::options);
-        if other.is_some() {
-            options.config = Some(format!("interface = \"{SERVER_INTERFACE}\"\n[dhcp]\nmode = \"proxy\"\n"));
+        if let Some(line) = dhcp {
+            options.config = Some(format!("interface = \"{SERVER_INTERFACE}\"\n[dhcp]\n{line}\n"));
         }
         let daemon = Daemon::start_with(&lab, &options)?;
         daemon.add_image(IMAGE, disk.path())?;
