@@ -1,5 +1,6 @@
 //! Whole machines: QEMU's firmware, Debian's iPXE, a boot loader, Linux. Each boots over the wire and nothing else.
 
+mod loss;
 mod strangers;
 
 use std::fs;
