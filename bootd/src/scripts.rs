@@ -5,8 +5,9 @@ use std::sync::Arc;
 use menus::{ChoiceFacts, Context, DiskFacts, MenuFacts};
 use netboot::{Asker, BootPlan, Firmware, Stage, Start, choices_url, image_of, menu_url};
 use site::entity::{BOOT_ONCE, CLIENT_TYPE, Edit, EntityId, EntityName, Values};
-use site::{Author, Choice, ChoiceKind, Client, ClientName, Image, MacAddr, NameError, Site};
+use site::{Author, Choice, ChoiceKind, Client, ClientName, Image, MacAddr, NameError, Site, StoreState};
 use std::net::Ipv4Addr;
+use tokio::sync::Mutex as Turn;
 use tokio::task::spawn_blocking;
 
 use crate::config::Config;
@@ -204,16 +205,25 @@ fn choice_facts(choice: &Choice, urls: &Urls) -> ChoiceFacts {
     }
 }
 
+/// Held by who takes out of the site what is booted once. Edits take turns in the store anyway; here they do so without a
+/// thread each, and a room that waits for a database which does not answer learns of that from the first of its machines.
+static USING_UP: Turn<()> = Turn::const_new(());
+
 /// Takes a choice that a client was to boot once out of the site, so that it boots it once, whatever happens from now
 /// on: the machine is sent the script only when this has succeeded.
 ///
 /// # Errors
-/// When that can't be written down, or somebody has changed it since. The client then still has it to come.
+/// When that can't be written down, or somebody has changed it since. The client then still has it to come. A database
+/// that is known not to answer is not asked.
 pub(crate) async fn use_up(
     state: &Arc<State>,
     client: &ClientName,
     choice: &EntityName,
 ) -> Result<(), String> {
+    let _turn = USING_UP.lock().await;
+    if let StoreState::Offline { reason, .. } = state.store.state() {
+        return Err(format!("the site's database does not answer: {reason}"));
+    }
     let (state, client, choice) = (Arc::clone(state), client.clone(), choice.clone());
     let used = spawn_blocking(move || {
         let wrong = |e: NameError| e.to_string();

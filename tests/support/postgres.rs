@@ -85,21 +85,51 @@ impl Postgres {
     /// # Errors
     /// When it is no more.
     pub fn kill(&mut self) -> Result {
+        let (main, children) = self.held()?;
+        kill(main, Signal::SIGKILL)?;
+        self.child.wait()?;
+        for child in children {
+            // It may have noticed already.
+            let _ = kill(child, Signal::SIGKILL);
+        }
+        Ok(())
+    }
+
+    /// Holds all of its processes: who is connected or connects gets no answer and no error, as from a machine that hangs.
+    ///
+    /// # Errors
+    /// When it is no more.
+    pub fn freeze(&mut self) -> Result {
+        let (_, children) = self.held()?;
+        for child in children {
+            kill(child, Signal::SIGSTOP)?;
+        }
+        Ok(())
+    }
+
+    /// Lets it go on after [`Postgres::freeze`].
+    ///
+    /// # Errors
+    /// When it is no more.
+    pub fn thaw(&mut self) -> Result {
+        let (main, children) = self.held()?;
+        for process in children.into_iter().chain([main]) {
+            kill(process, Signal::SIGCONT)?;
+        }
+        Ok(())
+    }
+
+    /// Its main process, held so that it makes no more of them while they are counted; and those.
+    fn held(&mut self) -> Result<(Pid, Vec<Pid>)> {
         // Its number may be another process's already.
         ensure!(self.child.try_wait()?.is_none(), "PostgreSQL does not run");
         let pid = self.child.id();
         let main = Pid::from_raw(i32::try_from(pid)?);
-        // Held, so that it makes no more of them while they are counted.
         kill(main, Signal::SIGSTOP)?;
         let path = format!("/proc/{pid}/task/{pid}/children");
         let children = fs::read_to_string(&path).context(&path)?;
-        kill(main, Signal::SIGKILL)?;
-        self.child.wait()?;
-        for child in children.split_whitespace() {
-            // It may have noticed already.
-            let _ = kill(Pid::from_raw(child.parse()?), Signal::SIGKILL);
-        }
-        Ok(())
+        let children = children.split_whitespace().map(|child| Ok(Pid::from_raw(child.parse()?)));
+        Ok((main, children.collect::<Result<_>>()?))
     }
 
     /// Starts it again with all that it had, after [`Postgres::kill`].
