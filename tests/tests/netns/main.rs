@@ -6,6 +6,7 @@ mod database;
 mod dhcp;
 mod disks;
 mod files;
+mod guides;
 mod links;
 mod menus;
 mod neighbours;
