@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help deps build demo test test-long test-fast test-kernel conformance bench lint doc clean
+.PHONY: help deps build deb demo test test-long test-fast test-kernel conformance bench lint doc clean
 
 help:
 	@echo "make demo         boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
@@ -14,6 +14,7 @@ help:
 	@echo "make conformance  libiscsi's whole suite on bootd and on tgt, both rows (root)"
 	@echo "make bench        bootd beside its peers on this machine: minutes (root)"
 	@echo "make build        bootd itself, optimised: $(TARGET)/release/bootd"
+	@echo "make deb          the Debian package, with the kernel engine: $(TARGET)/debian/bootd_VERSION_ARCH.deb"
 	@echo "make deps         install the Debian packages that demo and test need and that are missing (root)"
 	@echo "make lint         formatting, clippy and the documentation, with every warning an error"
 	@echo "make clean        remove all that was built"
@@ -24,6 +25,13 @@ deps:
 
 build:
 	$(CARGO) build --release --package bootd
+
+# PROFILE=dev is a package of what the tests build, quickly made and slow: for trying out what is around the program.
+PROFILE ?= release
+deb:
+	$(CARGO) build --profile $(PROFILE) --package bootd --features kernel
+	@mkdir -p $(TARGET)/debian
+	@packaging/debian/build $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/bootd $(TARGET)/debian
 
 demo: deps
 	$(CARGO) build --release --package bootd --package bootd-tests --bins

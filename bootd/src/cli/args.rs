@@ -73,6 +73,12 @@ pub(super) enum Command {
     Render(Render),
     /// Show each client's last boot, step by step, and its disk
     Status(Status),
+    /// Write the manual's pages and what shells complete words by, for a package
+    #[command(hide = true)]
+    Documents {
+        /// Where they go; it must be there
+        directory: PathBuf,
+    },
 }
 
 /// What `serve` and `check` run by.

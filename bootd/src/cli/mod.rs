@@ -17,6 +17,7 @@ mod capture;
 mod check;
 mod client;
 pub(crate) mod daemon;
+mod documents;
 mod explain;
 mod image;
 mod mirror;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => wait(explain::run(explain)),
         Command::Render(render) => wait(render::run(render)),
         Command::Status(status) => wait(status::run(status)),
+        Command::Documents { directory } => documents::run(&directory),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
