@@ -78,6 +78,7 @@ mod kernel {
         #[allow(dead_code)]
         pub(crate) enum Space {
             File { path: PathBuf, size: String },
+            Ram { size: String },
             Ready(PathBuf),
             Blank(PathBuf),
             Foreign(PathBuf, String),
@@ -110,25 +111,31 @@ mod kernel {
     use std::net::SocketAddr;
     use std::os::unix::fs::FileTypeExt;
 
-    use lvm::kernel::{DEFAULT_TAG, KernelConfig, LIO_ROOT, LioConfig, OverlayKind, SpaceConfig};
+    use lvm::kernel::{DEFAULT_TAG, KernelConfig, LIO_ROOT, LioConfig, Needs, OverlayKind, SpaceConfig};
     use lvm::{EngineError, names};
 
-    use crate::config::{Config, KernelSettings};
+    use crate::config::{Config, KernelSettings, SpacePlace};
 
     fn overlays(settings: &KernelSettings) -> OverlayKind {
         if settings.transient { OverlayKind::Transient } else { OverlayKind::Thin }
     }
 
     pub(crate) fn usable(settings: &KernelSettings) -> Result<(), EngineError> {
-        lvm::kernel::check(overlays(settings), settings.lio)
+        let cache = settings.cache.is_some() || settings.write_cache.is_some();
+        lvm::kernel::check(Needs { overlays: overlays(settings), lio: settings.lio, cache })
     }
 
     fn space(config: &Config, settings: &KernelSettings) -> SpaceConfig {
-        let path = settings.space.clone().unwrap_or_else(|| config.overlay_directory.join("space"));
+        let size = settings.space_size;
+        let path = match &settings.space {
+            SpacePlace::Ram => return SpaceConfig::Ram { size },
+            SpacePlace::At(path) => path.clone(),
+            SpacePlace::Default => config.overlay_directory.join("space"),
+        };
         if std::fs::metadata(&path).is_ok_and(|meta| meta.file_type().is_block_device()) {
             SpaceConfig::Device { path }
         } else {
-            SpaceConfig::File { path, size: settings.space_size }
+            SpaceConfig::File { path, size }
         }
     }
 
@@ -142,6 +149,8 @@ mod kernel {
         KernelConfig {
             directory: config.overlay_directory.clone(),
             space: space(config, settings),
+            cache: settings.cache,
+            write_cache: settings.write_cache,
             overlays: overlays(settings),
             tag: DEFAULT_TAG.to_owned(),
             lio: settings.lio.then(|| lio(config)),
@@ -161,6 +170,7 @@ mod kernel {
         /// Where overlays lie, and in which state that is.
         pub(crate) enum Space {
             File { path: PathBuf, size: String },
+            Ram { size: String },
             Ready(PathBuf),
             Blank(PathBuf),
             Foreign(PathBuf, String),
@@ -168,6 +178,7 @@ mod kernel {
 
         pub(crate) fn space(config: &Config, settings: &KernelSettings) -> io::Result<Space> {
             Ok(match super::space(config, settings) {
+                SpaceConfig::Ram { size } => Space::Ram { size: show_size(size.0) },
                 SpaceConfig::File { path, size } => Space::File { path, size: show_size(size.0) },
                 SpaceConfig::Device { path } => match lvm::kernel::contents(&path)? {
                     Contents::Ours => Space::Ready(path),

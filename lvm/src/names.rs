@@ -155,6 +155,8 @@ pub const MAX_TAG_LEN: usize = 16;
 ///
 /// ```text
 /// bootd-space                               where all overlays lie
+/// bootd-images                              all images' files, where one cache in RAM is under all of them
+/// bootd-cache                               these behind the cache
 /// bootd-image-cs-lab-19a2b3c4d5e6f708       an image's version; the number is its file's, as it was opened
 /// bootd-disk-rook-0000019a2b3c4d5e-meta     which blocks a client's overlay has in one boot
 /// bootd-disk-rook-0000019a2b3c4d5e-data     these blocks
@@ -165,6 +167,10 @@ pub const MAX_TAG_LEN: usize = 16;
 pub enum DmRole {
     /// Where all overlays lie.
     Space,
+    /// All images' files, one behind the other.
+    Library,
+    /// These behind a cache in RAM.
+    Cache,
     /// An image's version.
     Image {
         /// The image's name.
@@ -218,6 +224,8 @@ pub fn dm_name(tag: &str, role: &DmRole) -> Result<String, NameError> {
     check_tag(tag)?;
     Ok(match role {
         DmRole::Space => format!("{tag}-space"),
+        DmRole::Library => format!("{tag}-images"),
+        DmRole::Cache => format!("{tag}-cache"),
         DmRole::Image { image, id } => format!("{tag}-image-{}-{id:016x}", checked("image name", image)?),
         DmRole::Disk { client, epoch, part } => {
             format!("{tag}-disk-{}-{epoch:016x}-{}", checked("client name", client)?, part.name())
@@ -240,8 +248,11 @@ pub fn parse_dm_name(tag: &str, name: &str) -> Option<DmRole> {
         let hex = text.len() == EPOCH_LEN && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
         hex.then(|| u64::from_str_radix(text, 16).ok())?
     };
-    if rest == "space" {
-        return Some(DmRole::Space);
+    match rest {
+        "space" => return Some(DmRole::Space),
+        "images" => return Some(DmRole::Library),
+        "cache" => return Some(DmRole::Cache),
+        _ => {}
     }
     if let Some(rest) = rest.strip_prefix("image-") {
         let (image, id) = rest.rsplit_once('-')?;
@@ -383,7 +394,12 @@ mod tests {
     fn devices_names_fit_and_are_read_back() {
         let long = "x-1.".repeat(MAX_PART_LEN / 4) + "abc";
         let tag = "t".repeat(MAX_TAG_LEN);
-        let mut roles = vec![DmRole::Space, DmRole::Image { image: long.clone(), id: u64::MAX }];
+        let mut roles = vec![
+            DmRole::Space,
+            DmRole::Library,
+            DmRole::Cache,
+            DmRole::Image { image: long.clone(), id: u64::MAX },
+        ];
         roles.extend(DmPart::ALL.map(|part| DmRole::Disk { client: long.clone(), epoch: 0x19a, part }));
         for role in roles {
             let name = dm_name(&tag, &role).unwrap();

@@ -37,6 +37,8 @@ pub(crate) const APPSERVER: &[&str] = &[
     "dm_mod",
     "dm_thin_pool",
     "dm_snapshot",
+    "dm_cache",
+    "dm_cache_smq",
     "configfs",
     "target_core_mod",
     "target_core_iblock",

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, stdin, stdout};
 
 use super::args::{Storage, StorageCommand};
 use super::{Failure, print};
-use crate::config::{Config, EngineKind, KernelSettings};
+use crate::config::{Config, EngineKind, KernelSettings, show_size};
 use crate::data;
 use crate::engine::storage::{self, Space};
 use crate::machine::Machine;
@@ -32,10 +32,18 @@ pub(super) fn run(command: &StorageCommand) -> Result<(), Failure> {
 /// What `apply` would do, and whether there is something to write.
 fn plan(config: &Config, settings: &KernelSettings) -> Result<(String, Option<std::path::PathBuf>), Failure> {
     let space = storage::space(config, settings).map_err(Failure::new)?;
-    let mut text = String::from("images    read through the page cache, by a read-only loop device each\n");
+    let mut text = match settings.cache {
+        None => "images    read through the page cache, by a read-only loop device each\n".to_owned(),
+        Some(size) => {
+            format!("images    read through a cache in RAM of {}, for all together\n", show_size(size.0))
+        }
+    };
     let (line, write) = match space {
         Space::File { path, size } => {
             (format!("file {}, up to {size}: made when bootd starts; nothing to do", path.display()), None)
+        }
+        Space::Ram { size } => {
+            (format!("RAM, up to {size}, which they take as clients write; nothing to do"), None)
         }
         Space::Ready(path) => (format!("device {}: ready; nothing to do", path.display()), None),
         Space::Blank(path) => {
@@ -52,6 +60,9 @@ fn plan(config: &Config, settings: &KernelSettings) -> Result<(String, Option<st
         }
     };
     text.push_str(&format!("overlays  {line}\n"));
+    if let Some(size) = settings.write_cache {
+        text.push_str(&format!("          written through a cache in RAM of {}\n", show_size(size.0)));
+    }
     text.push_str("          all that clients have written is lost with the power, and only that\n");
     Ok((text, write))
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use block::Bytes;
 
 use super::load::Source;
-use super::{ConfigError, Flags};
+use super::{ConfigError, Flags, amounts};
+use crate::machine::Machine;
 
 /// How much the overlays of all clients may take together when nothing is said, in bytes. The file has holes: it takes
 /// what clients write.
@@ -13,6 +14,15 @@ const DEFAULT_SPACE: u64 = 100 << 30;
 
 /// The least that is of use: an overlay begins with 64 MiB.
 const LEAST_SPACE: u64 = 256 << 20;
+
+/// How much of this machine's RAM overlays may take when they lie there and nothing is said, in percent.
+const DEFAULT_RAM_PERCENT: u64 = 50;
+
+/// The least RAM that is of use as a cache of fixed size.
+const LEAST_CACHE: u64 = 64 << 20;
+
+/// The word for RAM where the path of a file or a device can stand.
+const RAM: &str = "ram";
 
 /// Who makes the disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +44,26 @@ pub(crate) struct KernelSettings {
     pub(crate) lio: bool,
     /// Whether overlays are transient snapshots instead of thin volumes.
     pub(crate) transient: bool,
-    /// Where overlays lie: a file, or a block device. `None`: a file in the overlays' directory.
-    pub(crate) space: Option<PathBuf>,
-    /// The most that the file takes.
+    /// Where overlays lie.
+    pub(crate) space: SpacePlace,
+    /// The most that they take together, where it is not a device.
     pub(crate) space_size: Bytes,
+    /// The RAM that caches all images, and no more. `None`: the page cache does, with what RAM there is to spare.
+    pub(crate) cache: Option<Bytes>,
+    /// The RAM that caches what clients write before it goes to where overlays lie. `None`: the page cache does, if that
+    /// is a file.
+    pub(crate) write_cache: Option<Bytes>,
+}
+
+/// Where overlays lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SpacePlace {
+    /// In a file in the overlays' directory.
+    Default,
+    /// In that file, or on that block device.
+    At(PathBuf),
+    /// In RAM alone.
+    Ram,
 }
 
 impl EngineKind {
@@ -65,8 +91,43 @@ fn choice(
     }
 }
 
+/// Where overlays lie, and the most that they take there.
+fn space(source: &Source, machine: &Machine) -> Result<(SpacePlace, Bytes), ConfigError> {
+    let wire = &source.wire.engine;
+    let place = match &wire.space {
+        None => SpacePlace::Default,
+        Some(path) if path.get_ref().as_os_str() == RAM => SpacePlace::Ram,
+        space => SpacePlace::At(source.absolute(space.as_ref(), PathBuf::new)?),
+    };
+    let in_ram = place == SpacePlace::Ram;
+    let size = match &wire.space_size {
+        Some(size) if in_ram => ram(source, size, machine, LEAST_SPACE, "space_size = \"8GiB\"")?,
+        Some(size) => source.size(size, None, LEAST_SPACE, "space_size = \"100GiB\"")?,
+        None if in_ram => (machine.memory / 100 * DEFAULT_RAM_PERCENT).max(LEAST_SPACE),
+        None => DEFAULT_SPACE,
+    };
+    Ok((place, Bytes(size)))
+}
+
+/// A part of this machine's RAM.
+fn ram(
+    source: &Source,
+    size: &toml::Spanned<String>,
+    machine: &Machine,
+    least: u64,
+    example: &str,
+) -> Result<u64, ConfigError> {
+    let bytes = source.size(size, Some(machine.memory), least, example)?;
+    if machine.memory != 0 && bytes > machine.memory {
+        let whole = amounts::show_size(machine.memory);
+        let what = format!("{:?} is more than this machine's {whole}", size.get_ref());
+        return Err(source.wrong(size, what, format!("write, for example: {example}")));
+    }
+    Ok(bytes)
+}
+
 /// The engine that the file and the flags ask for.
-pub(super) fn engine(source: &Source, flags: &Flags) -> Result<EngineKind, ConfigError> {
+pub(super) fn engine(source: &Source, flags: &Flags, machine: &Machine) -> Result<EngineKind, ConfigError> {
     let wire = &source.wire.engine;
     let kernel = choice(source, wire.kind.as_ref(), "kind", ["embedded", "kernel"])?;
     let fallback = match &wire.fallback {
@@ -76,16 +137,20 @@ pub(super) fn engine(source: &Source, flags: &Flags) -> Result<EngineKind, Confi
         }
         other => other.is_some(),
     };
+    let (space, space_size) = space(source, machine)?;
+    let cache = |value: Option<&toml::Spanned<String>>, example| {
+        value.map(|size| ram(source, size, machine, LEAST_CACHE, example).map(Bytes)).transpose()
+    };
     let settings = KernelSettings {
         fallback,
         lio: !choice(source, wire.target.as_ref(), "target", ["lio", "embedded"])?,
         transient: choice(source, wire.overlays.as_ref(), "overlays", ["thin", "transient"])?,
-        space: wire.space.as_ref().map(|space| source.absolute(Some(space), PathBuf::new)).transpose()?,
-        space_size: Bytes(match &wire.space_size {
-            Some(size) => source.size(size, None, LEAST_SPACE, "space_size = \"100GiB\"")?,
-            None => DEFAULT_SPACE,
-        }),
+        cache: cache(wire.cache.as_ref(), "cache = \"4GiB\"")?,
+        write_cache: cache(wire.write_cache.as_ref(), "write_cache = \"4GiB\"")?,
+        space,
+        space_size,
     };
+    check_ram(source, &settings, machine)?;
     if flags.sim {
         return Ok(EngineKind::Sim);
     }
@@ -97,5 +162,29 @@ pub(super) fn engine(source: &Source, flags: &Flags) -> Result<EngineKind, Confi
         )),
         _ if kernel => Ok(EngineKind::Kernel(settings)),
         _ => Ok(EngineKind::Embedded),
+    }
+}
+
+/// Makes sure that what is to be in RAM fits there together, and that nothing in RAM is cached in RAM.
+fn check_ram(source: &Source, settings: &KernelSettings, machine: &Machine) -> Result<(), ConfigError> {
+    let wire = &source.wire.engine;
+    let in_ram = settings.space == SpacePlace::Ram;
+    if let Some(write_cache) = wire.write_cache.as_ref().filter(|_| in_ram) {
+        let what = "overlays that lie in RAM need no cache in RAM";
+        return Err(source.wrong(write_cache, what, "leave it away, or let space be a file or a device"));
+    }
+    let space = if in_ram { settings.space_size.0 } else { 0 };
+    let parts =
+        [settings.cache.map_or(0, |size| size.0), settings.write_cache.map_or(0, |size| size.0), space];
+    let sum = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(*part));
+    let last = [wire.space_size.as_ref().filter(|_| in_ram), wire.write_cache.as_ref(), wire.cache.as_ref()];
+    let last = last.into_iter().flatten().next();
+    match last {
+        Some(last) if machine.memory != 0 && sum > machine.memory => {
+            let (sum, whole) = (amounts::show_size(sum), amounts::show_size(machine.memory));
+            let what = format!("images' cache and overlays would take {sum}, and this machine has {whole}");
+            Err(source.wrong(last, what, "make one of cache, write_cache and space_size smaller"))
+        }
+        _ => Ok(()),
     }
 }

@@ -171,7 +171,7 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
             router_advertisement: wire.router_advertisement.unwrap_or(true),
             boot_programs: boot_programs(source)?,
             log: log(source, flags)?,
-            engine: engine::engine(source, flags)?,
+            engine: engine::engine(source, flags, machine)?,
             tftp: wire.tftp.enabled.unwrap_or(true),
             http_port,
             iscsi_port,

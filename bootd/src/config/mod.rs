@@ -21,7 +21,7 @@ mod wire;
 
 pub(crate) use amounts::{show_size, size};
 pub(crate) use dhcp::{Dhcp, Relayed};
-pub(crate) use engine::{EngineKind, KernelSettings};
+pub(crate) use engine::{EngineKind, KernelSettings, SpacePlace};
 pub(crate) use error::ConfigError;
 pub(crate) use link::ServedInterface;
 pub(crate) use location::DatabaseUrl;

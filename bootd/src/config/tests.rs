@@ -83,6 +83,15 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         ("[engine]\nfallback = \"sim\"", "2:12", "another engine's place", "fallback = \"embedded\""),
         ("[engine]\nspace = \"overlays\"", "2:9", "not an absolute path", "\"/\""),
         ("[engine]\nspace_size = \"1MiB\"", "2:14", "least that is of use", "space_size = \"100GiB\""),
+        (
+            "[engine]\nspace = \"ram\"\nspace_size = \"9GiB\"",
+            "3:14",
+            "this machine's 8 GiB",
+            "space_size = \"8GiB\"",
+        ),
+        ("[engine]\nspace = \"ram\"\nwrite_cache = \"1GiB\"", "3:15", "no cache in RAM", "leave it away"),
+        ("[engine]\ncache = \"10MiB\"", "2:9", "less than 64 MiB", "cache = \"4GiB\""),
+        ("[engine]\ncache = \"5GiB\"\nwrite_cache = \"4GiB\"", "3:15", "would take 9 GiB", "smaller"),
         ("[dhcp]\npool = \"10.0.0.9\"", "2:8", "no range of addresses", "10.0.0.100-10.0.0.200"),
         ("[dhcp]\npool = \"10.0.0.9-10.0.0.8\"", "2:8", "no range of addresses", "first and the last"),
         (

@@ -97,6 +97,8 @@ pub(super) struct Engine {
     pub(super) overlays: Option<Spanned<String>>,
     pub(super) space: Option<Spanned<PathBuf>>,
     pub(super) space_size: Option<Spanned<String>>,
+    pub(super) cache: Option<Spanned<String>>,
+    pub(super) write_cache: Option<Spanned<String>>,
 }
 
 /// `[mirror]`
@@ -166,6 +168,8 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("engine.overlays", "overlays = \"thin\""),
     ("engine.space", "space = \"/dev/disk/by-id/OVERLAYS\""),
     ("engine.space_size", "space_size = \"100GiB\""),
+    ("engine.cache", "cache = \"4GiB\""),
+    ("engine.write_cache", "write_cache = \"4GiB\""),
     ("mirror.limit", "limit = \"20GiB\""),
     ("mirror.directory", "directory = \"/srv/mirror\""),
 ];

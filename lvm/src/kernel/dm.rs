@@ -256,12 +256,14 @@ impl Dm {
                 found.push(one);
             }
         }
-        // Disks by part, then images, then the space.
+        // Disks by part, then images, then their cache and what is below, then the space.
         found.sort_by(|a, b| b.role.cmp(&a.role).then(std::cmp::Ordering::Equal));
         found.sort_by_key(|one| match &one.role {
             DmRole::Disk { part, .. } => *part as u8,
             DmRole::Image { .. } => 10,
-            DmRole::Space => 11,
+            DmRole::Cache => 11,
+            DmRole::Library => 12,
+            DmRole::Space => 13,
         });
         Ok(found)
     }

@@ -1,10 +1,12 @@
-//! Images' versions as read-only devices: a file behind a read-only loop device, through the page cache.
+//! Images' versions as read-only devices: a file behind a read-only loop device, through the page cache or through a
+//! cache of fixed size.
 //!
 //! All clients' disks stand on the one device of their image's version, so what one of them has read, the next one gets
-//! from RAM: that is the cache under all images. It takes what RAM there is to spare and needs none set aside.
+//! from RAM: that is the cache under all images. The page cache takes what RAM there is to spare and needs none set
+//! aside; with a cache of fixed size ([`library`](super::library)) files are read past it.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::sync::Arc;
 
@@ -12,12 +14,65 @@ use block::{OpenError, SECTOR_SIZE, Volume};
 use devicemapper::Device;
 use parking_lot::Mutex;
 
-use super::dm::{Dm, Line};
+use super::cache::{BLOCK, Counts};
+use super::dm::{Dm, Line, Removal};
+use super::library::Library;
 use super::loops::Loop;
 use super::{fault, sysfs};
 use crate::embedded::images::FileId;
 use crate::names::DmRole;
 use crate::{DiskRequest, EngineError};
+
+/// What an image's device is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Below {
+    /// The file's loop device.
+    file: Device,
+    /// The cached device, and where the image begins there.
+    cached: Option<(Device, u64)>,
+}
+
+impl Below {
+    /// The table of an image of that many sectors, of which the file still has `left`.
+    fn table(&self, sectors: u64, left: u64) -> Vec<Line> {
+        let line = |start, end, target: &str, parameters| Line {
+            start,
+            sectors: end - start,
+            target: target.to_owned(),
+            parameters,
+        };
+        let mut table = Vec::new();
+        let mut at = 0;
+        if let Some((cache, start)) = self.cached {
+            let end = left.min(sectors / BLOCK * BLOCK);
+            table.extend((end > 0).then(|| line(0, end, "linear", format!("{cache} {start}"))));
+            at = end;
+        }
+        if at < left {
+            table.push(line(at, left, "linear", format!("{} {at}", self.file)));
+        }
+        if left < sectors {
+            table.push(line(left, sectors, "error", String::new()));
+        }
+        table
+    }
+
+    /// Of a device that an earlier process made; `None` if it is not whole.
+    fn of(table: &[Line], library: Option<&Library>) -> Option<Self> {
+        let first = table.first().filter(|line| line.target == "linear")?;
+        let (device, start) = first.parameters.split_once(' ')?;
+        let (device, start) = (device.parse().ok()?, start.parse().ok()?);
+        match library.filter(|library| library.device == device) {
+            Some(library) => Some(Self { file: library.below(start)?, cached: Some((device, start)) }),
+            None => Some(Self { file: device, cached: None }),
+        }
+    }
+
+    /// What is now where the file was opened.
+    fn now_there(&self) -> Option<Metadata> {
+        std::fs::metadata(sysfs::backing_file(self.file)?).ok()
+    }
+}
 
 /// A version of an image, as a device.
 pub(super) struct ImageDevice {
@@ -25,50 +80,34 @@ pub(super) struct ImageDevice {
     pub(super) device: Device,
     pub(super) sectors: u64,
     pub(super) id: FileId,
+    below: Below,
     /// Sectors that the file still has. What is behind them fails, where the loop device would show zeros.
     left: Mutex<u64>,
 }
 
 impl ImageDevice {
-    /// The loop device below.
-    fn below(&self, dm: &Dm) -> Option<Device> {
-        let table = dm.table(&self.role).ok()?;
-        let linear = table.iter().find(|line| line.target == "linear")?;
-        linear.parameters.split_once(' ')?.0.parse().ok()
-    }
-
     /// Makes reads fail where the file has been cut off.
     pub(super) fn guard(&self, dm: &Dm) {
-        let Some(below) = self.below(dm) else { return };
-        let Some(path) = sysfs::backing_file(below) else { return };
         // A file that was removed is whole behind the loop device, which has it open.
-        let Ok(meta) = std::fs::metadata(&path) else { return };
-        if !self.id.is_of(&meta) {
-            return;
-        }
+        let Some(meta) = self.below.now_there().filter(|meta| self.id.is_of(meta)) else { return };
         let now = (meta.len() / u64::from(SECTOR_SIZE)).min(self.sectors);
         let mut left = self.left.lock();
-        if *left == now {
-            return;
-        }
-        let mut table = vec![];
-        if now > 0 {
-            table.extend(Line::only(now, "linear", format!("{below} 0")));
-        }
-        if now < self.sectors {
-            let (start, sectors) = (now, self.sectors - now);
-            table.push(Line { start, sectors, target: "error".into(), parameters: String::new() });
-        }
-        if dm.change(&self.role, &table, true).is_ok() {
+        if *left != now && dm.change(&self.role, &self.below.table(self.sectors, now), true).is_ok() {
             *left = now;
         }
     }
+
+    /// Whether its blocks in the cache are worth keeping while nobody uses it: the next client finds them there.
+    fn is_kept(&self) -> bool {
+        let same = || self.below.now_there().is_some_and(|meta| FileId::of(&meta) == self.id);
+        self.below.cached.is_some() && same()
+    }
 }
 
-/// The versions that are in use.
-#[derive(Default)]
+/// The versions that are in use, or kept in the cache of fixed size.
 pub(super) struct Images {
     open: Mutex<HashMap<DmRole, Arc<ImageDevice>>>,
+    library: Option<Library>,
 }
 
 fn unreadable(request: &DiskRequest) -> impl Fn(io::Error) -> EngineError + '_ {
@@ -80,6 +119,11 @@ fn role_of(image: &str, id: &FileId) -> DmRole {
 }
 
 impl Images {
+    /// No image yet; with a library they are read through its cache.
+    pub(super) fn new(library: Option<Library>) -> Self {
+        Self { open: Mutex::default(), library }
+    }
+
     /// The device of the image that is asked for, made if it is not there.
     pub(super) fn get(&self, dm: &Dm, request: &DiskRequest) -> Result<Arc<ImageDevice>, EngineError> {
         let file = block::FileVolume::read_only(&request.path).map_err(|e| match e {
@@ -96,11 +140,11 @@ impl Images {
         if let Some(image) = open.get(&role) {
             return Ok(Arc::clone(image));
         }
-        let image = match Self::take_up(dm, &role, id).map_err(unreadable(request))? {
+        let image = match self.take_up(dm, &role, id).map_err(unreadable(request))? {
             Some(image) => image,
             None => {
                 let sectors = file.geometry().blocks().get();
-                make(dm, &role, id, file.file(), sectors).map_err(unreadable(request))?
+                self.make(dm, &role, id, file.file(), sectors).map_err(unreadable(request))?
             }
         };
         let image = Arc::new(image);
@@ -115,53 +159,110 @@ impl Images {
         if let Some(image) = open.get(&role) {
             return Ok(Some(Arc::clone(image)));
         }
-        let Some(image) = Self::take_up(dm, &role, id)? else { return Ok(None) };
+        let Some(image) = self.take_up(dm, &role, id)? else { return Ok(None) };
         let image = Arc::new(image);
         open.insert(role, Arc::clone(&image));
         Ok(Some(image))
     }
 
-    fn take_up(dm: &Dm, role: &DmRole, id: FileId) -> io::Result<Option<ImageDevice>> {
+    fn take_up(&self, dm: &Dm, role: &DmRole, id: FileId) -> io::Result<Option<ImageDevice>> {
         let Some(found) = dm.find(role)? else { return Ok(None) };
         let sectors = sysfs::sectors(found.device)?;
-        if sectors == 0 {
+        let Some(below) = Below::of(&dm.table(role)?, self.library.as_ref()).filter(|_| sectors > 0) else {
             // A process was killed between making it and giving it a table.
             dm.remove(role)?;
             return Ok(None);
-        }
-        Ok(Some(ImageDevice {
-            role: role.clone(),
-            device: found.device,
-            sectors,
-            id,
-            left: Mutex::new(sectors),
-        }))
+        };
+        let (role, device, left) = (role.clone(), found.device, Mutex::new(sectors));
+        Ok(Some(ImageDevice { role, device, sectors, id, below, left }))
     }
 
-    /// Removes the devices of images that no disk stands on. Their pages stay in RAM: they belong to the file.
+    fn make(&self, dm: &Dm, role: &DmRole, id: FileId, file: &File, sectors: u64) -> io::Result<ImageDevice> {
+        // Held open until something stands on it.
+        let looped = Loop::attach(file)?;
+        fault::here("image-loop");
+        let file = looped.device();
+        let below = match &self.library {
+            None => Below { file, cached: None },
+            Some(library) => {
+                looped.past_the_page_cache();
+                Below { file, cached: Some((library.device, library.add(dm, file, sectors)?)) }
+            }
+        };
+        let device = dm.create(role, &below.table(sectors, sectors), true)?;
+        fault::here("image");
+        sysfs::check_sector_size(device, "the image")?;
+        Ok(ImageDevice { role: role.clone(), device, sectors, id, below, left: Mutex::new(sectors) })
+    }
+
+    /// Removes the devices of images that no disk stands on, if they need not be kept. Pages of their files stay in RAM.
     pub(super) fn close_idle(&self, dm: &Dm) {
-        self.open.lock().retain(|role, image| {
-            Arc::strong_count(image) > 1 || !matches!(dm.remove(role), Ok(super::dm::Removal::Gone))
+        let mut open = self.open.lock();
+        let all = open.len();
+        open.retain(|role, image| {
+            let needed = Arc::strong_count(image) > 1 || image.is_kept();
+            needed || !matches!(dm.remove(role), Ok(Removal::Gone))
         });
+        if open.len() < all {
+            // What stays by an error here is let go of with the next image, or by the next process.
+            let _ = self.let_go(dm, &open.values().map(|image| image.below).collect::<Vec<_>>());
+        }
     }
 
-    /// All that are in use.
+    /// Takes up or removes the devices of images that an earlier process had and no disk stands on any more.
+    pub(super) fn clear(&self, dm: &Dm) -> io::Result<()> {
+        let open = self.open.lock();
+        let mut used: Vec<_> = open.values().map(|image| image.below).collect();
+        for found in dm.ours()?.into_iter().filter(|found| !open.contains_key(&found.role)) {
+            let DmRole::Image { id, .. } = &found.role else { continue };
+            let below = Below::of(&dm.table(&found.role)?, self.library.as_ref());
+            let same = |meta: Metadata| FileId::of(&meta).number() == *id;
+            let kept = below.filter(|below| below.cached.is_some() && below.now_there().is_some_and(same));
+            if found.open > 0 || kept.is_some() || dm.remove(&found.role)? == Removal::Busy {
+                used.extend(below);
+            }
+        }
+        self.let_go(dm, &used)
+    }
+
+    /// Frees the places of all images in the library but these.
+    fn let_go(&self, dm: &Dm, used: &[Below]) -> io::Result<()> {
+        let Some(library) = &self.library else { return Ok(()) };
+        let starts: Vec<_> = used.iter().filter_map(|below| Some(below.cached?.1)).collect();
+        library.keep_only(dm, &starts)
+    }
+
+    /// All that are in use or kept.
     pub(super) fn all(&self) -> Vec<Arc<ImageDevice>> {
         self.open.lock().values().cloned().collect()
     }
 
-    /// Whether the device is one of those.
-    pub(super) fn has(&self, role: &DmRole) -> bool {
-        self.open.lock().contains_key(role)
+    /// How the cache of fixed size did, if there is one.
+    pub(super) fn counts(&self, dm: &Dm) -> Option<Counts> {
+        self.library.as_ref()?.counts(dm)
     }
 }
 
-fn make(dm: &Dm, role: &DmRole, id: FileId, file: &File, sectors: u64) -> io::Result<ImageDevice> {
-    let looped = Loop::attach(file)?;
-    fault::here("image-loop");
-    let table = Line::only(sectors, "linear", format!("{} 0", looped.device()));
-    let device = dm.create(role, &table, true)?;
-    fault::here("image");
-    sysfs::check_sector_size(device, "the image")?;
-    Ok(ImageDevice { role: role.clone(), device, sectors, id, left: Mutex::new(sectors) })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_table_ends_where_its_file_does() {
+        let (file, cache) = (Device { major: 7, minor: 3 }, Device { major: 254, minor: 1 });
+        let shown = |below: Below, left| -> Vec<_> {
+            below.table(1000, left).iter().map(|line| line.to_string().trim().to_owned()).collect()
+        };
+        let plain = Below { file, cached: None };
+        assert_eq!(shown(plain, 1000), ["0 1000 linear 7:3 0"]);
+        assert_eq!(shown(plain, 10), ["0 10 linear 7:3 0", "10 990 error"]);
+        assert_eq!(shown(plain, 0), ["0 1000 error"]);
+        let cached = Below { file, cached: Some((cache, 4096)) };
+        // The cache has whole blocks only.
+        assert_eq!(shown(cached, 1000), ["0 896 linear 254:1 4096", "896 104 linear 7:3 896"]);
+        assert_eq!(shown(cached, 900), ["0 896 linear 254:1 4096", "896 4 linear 7:3 896", "900 100 error"]);
+        assert_eq!(shown(cached, 10), ["0 10 linear 254:1 4096", "10 990 error"]);
+        assert_eq!(Below::of(&plain.table(1000, 1000), None), Some(plain));
+        assert_eq!(Below::of(&plain.table(1000, 0), None), None);
+    }
 }

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use block::{Bytes, SECTOR_SIZE};
 use devicemapper::Device;
 use loopdev::{LoopControl, LoopDevice};
+use rustix::fs::MemfdFlags;
 
 use super::sysfs;
 
@@ -18,7 +20,7 @@ const EBUSY: i32 = 16;
 /// A file as a device, held open.
 pub(super) struct Loop {
     device: Device,
-    _open: LoopDevice,
+    open: LoopDevice,
 }
 
 impl Loop {
@@ -35,13 +37,29 @@ impl Loop {
                 Ok(()) => {
                     let device = Device { major: open.major()?, minor: open.minor()? };
                     sysfs::check_sector_size(device, "a loop device")?;
-                    return Ok(Self { device, _open: open });
+                    return Ok(Self { device, open });
                 }
                 Err(e) if e.raw_os_error() == Some(EBUSY) => last = Some(e),
                 Err(e) => return Err(e),
             }
         }
         Err(last.unwrap_or_else(|| io::ErrorKind::ResourceBusy.into()))
+    }
+
+    /// A file in memory as a device: RAM that is taken as it is written to, at most that many bytes, and given back when
+    /// the device is gone. The name is what the device's file is called.
+    pub(super) fn of_ram(name: &str, size: Bytes) -> io::Result<Self> {
+        let file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
+        file.set_len(size.0 / u64::from(SECTOR_SIZE) * u64::from(SECTOR_SIZE))?;
+        let looped = Self::attach(&file)?;
+        sysfs::drop_flushes(looped.device)?;
+        Ok(looped)
+    }
+
+    /// Has it read and write the file past the page cache, if the file can.
+    pub(super) fn past_the_page_cache(&self) {
+        // A file system that can't, such as one in memory, is read as before.
+        let _ = self.open.set_direct_io(true);
     }
 
     pub(super) fn device(&self) -> Device {

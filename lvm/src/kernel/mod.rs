@@ -9,11 +9,13 @@
 //!
 //! Whatever changes the kernel's tables is done one at a time.
 
+mod cache;
 mod dm;
 mod extents;
 mod fault;
 mod image;
 mod inspect;
+mod library;
 mod lio;
 mod loops;
 mod overlay;
@@ -29,13 +31,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use block::{BlockCount, Checked, Geometry};
+use block::{BlockCount, Bytes, Checked, Geometry};
 use parking_lot::Mutex;
 
 use self::dm::{Dm, Removal};
 use self::extents::Extent;
 use self::image::Images;
 pub use self::inspect::{Contents, Shown, contents, devices};
+use self::library::Library;
 use self::lio::Lio;
 pub use self::lio::{LioConfig, ROOT as LIO_ROOT, remove_target};
 use self::overlay::{Overlay, Owner};
@@ -67,6 +70,10 @@ pub struct KernelConfig {
     pub directory: PathBuf,
     /// Where overlays lie.
     pub space: SpaceConfig,
+    /// The RAM for a cache of fixed size under all images; `None` for the page cache, which has none.
+    pub cache: Option<Bytes>,
+    /// The RAM for a cache of what clients write, over the space; `None` for none.
+    pub write_cache: Option<Bytes>,
     /// How they are kept.
     pub overlays: OverlayKind,
     /// What the names of its devices begin with: a second bootd on the same machine has another.
@@ -126,12 +133,14 @@ impl Kernel {
     /// # Errors
     /// When the kernel lacks what is needed, the directory can't be used, or another process uses it.
     pub fn open(config: KernelConfig) -> Result<Self, EngineError> {
-        let KernelConfig { directory, space, overlays, tag, lio } = config;
+        let KernelConfig { directory, space, cache, write_cache, overlays, tag, lio } = config;
         let unusable = |source| EngineError::Directory { path: directory.clone(), source };
         let lock = record::lock(&directory)?;
-        check(overlays, lio.is_some())?;
+        check(Needs { overlays, lio: lio.is_some(), cache: cache.is_some() || write_cache.is_some() })?;
         let dm = Dm::open(&tag).map_err(kernel_error("use device-mapper"))?;
-        let space = Space::open(&dm, &space).map_err(kernel_error("open the overlays' space"))?;
+        let space =
+            Space::open(&dm, &space, write_cache).map_err(kernel_error("open the overlays' space"))?;
+        let library = Library::open(&dm, cache).map_err(kernel_error("open the images' cache"))?;
         let machine_boot = record::machine_boot().map_err(unusable)?;
         let lio = lio.map(|lio| Lio::open(lio, &tag)).transpose().map_err(kernel_error("use LIO"))?;
         let shared = Arc::new(Shared {
@@ -139,7 +148,7 @@ impl Kernel {
             turn: Mutex::default(),
             space,
             lio,
-            images: Images::default(),
+            images: Images::new(library),
             kind: overlays,
             directory: directory.clone(),
             machine_boot,
@@ -151,19 +160,34 @@ impl Kernel {
     }
 }
 
+/// What of the kernel an engine uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// How overlays are kept.
+    pub overlays: OverlayKind,
+    /// Whether the kernel exports the disks.
+    pub lio: bool,
+    /// Whether there is a cache of fixed size.
+    pub cache: bool,
+}
+
 /// What a machine needs for the engine, and lacks: modules that are not loaded, and their parts of the kernel.
 ///
 /// # Errors
 /// When device-mapper can't be asked.
-pub fn missing(kind: OverlayKind, lio: bool) -> io::Result<Vec<&'static str>> {
+pub fn missing(Needs { overlays, lio, cache }: Needs) -> io::Result<Vec<&'static str>> {
     let mut missing = Vec::new();
     if Path::new("/dev/mapper/control").exists() {
         let there = Dm::open(DEFAULT_TAG)?.targets()?;
-        let (target, module) = match kind {
+        let of_overlays = match overlays {
             OverlayKind::Thin => ("thin-pool", "dm-thin-pool"),
             OverlayKind::Transient => ("snapshot", "dm-snapshot"),
         };
-        missing.extend((!there.iter().any(|one| one == target)).then_some(module));
+        // The cache's policy is a module of its own, which the kernel does not list.
+        let of_cache = [("cache", "dm-cache"), ("cache", "dm-cache-smq")];
+        let targets = [of_overlays].into_iter().chain(of_cache.into_iter().filter(|_| cache));
+        let lacking = targets.filter(|(target, _)| !there.iter().any(|one| one == target));
+        missing.extend(lacking.map(|(_, module)| module));
     } else {
         missing.push("dm-mod");
     }
@@ -180,8 +204,8 @@ pub fn missing(kind: OverlayKind, lio: bool) -> io::Result<Vec<&'static str>> {
 ///
 /// # Errors
 /// When it lacks something; the text says what, and how to have it.
-pub fn check(kind: OverlayKind, lio: bool) -> Result<(), EngineError> {
-    let lacking = missing(kind, lio).map_err(kernel_error("use device-mapper"))?;
+pub fn check(needs: Needs) -> Result<(), EngineError> {
+    let lacking = missing(needs).map_err(kernel_error("use device-mapper"))?;
     if lacking.is_empty() {
         return Ok(());
     }
@@ -272,22 +296,16 @@ impl Shared {
         }
         let done = left.is_empty();
         self.doomed.lock().extend(left);
-        let _turn = self.turn.lock();
-        self.images.close_idle(&self.dm);
-        // What stays by an error here is found again the next time.
-        let _ = self.remove_stray_images();
+        self.clear_images();
         done
     }
 
-    /// Removes the devices of images that an earlier process had and no disk stands on any more.
-    fn remove_stray_images(&self) -> io::Result<()> {
-        for found in self.dm.ours()? {
-            let stray = matches!(found.role, DmRole::Image { .. }) && !self.images.has(&found.role);
-            if stray && found.open == 0 {
-                self.dm.remove(&found.role)?;
-            }
-        }
-        Ok(())
+    /// Removes the devices of images that nobody uses, and that need not be kept.
+    fn clear_images(&self) {
+        let _turn = self.turn.lock();
+        self.images.close_idle(&self.dm);
+        // What stays by an error here is found again the next time.
+        let _ = self.images.clear(&self.dm);
     }
 
     /// The disk that a record speaks of, if the kernel has it as it was.
@@ -366,7 +384,7 @@ impl Shared {
                     let extents = self.space.extents_of(&self.dm.table(&found.role)?).unwrap_or_default();
                     strays.entry(owner).or_default().extend(extents);
                 }
-                DmRole::Image { .. } | DmRole::Space => {}
+                DmRole::Image { .. } | DmRole::Cache | DmRole::Library | DmRole::Space => {}
             }
         }
         for (owner, extents) in strays {
@@ -375,7 +393,7 @@ impl Shared {
             drop(free);
             self.doomed.lock().push((owner, claimed));
         }
-        self.remove_stray_images()
+        self.images.clear(&self.dm)
     }
 }
 
@@ -453,9 +471,16 @@ impl Engine for Kernel {
         Activity { disks, refusals: lio.refusals().unwrap_or_default() }
     }
 
-    /// Nothing: the cache is the kernel's page cache, which does not count by files.
+    /// The cache of fixed size, which does not count by images. The page cache counts nothing.
     fn cache(&self) -> Vec<CacheStatus> {
-        Vec::new()
+        let counts = self.shared.images.counts(&self.shared.dm);
+        let status = |cache::Counts { hits, misses }| CacheStatus {
+            image: "all images".to_owned(),
+            version: "-".to_owned(),
+            hits,
+            misses,
+        };
+        counts.map(status).into_iter().collect()
     }
 
     fn reap(&self) -> Result<Vec<Disk>, EngineError> {

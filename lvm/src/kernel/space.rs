@@ -5,9 +5,9 @@
 //! sector 2048    extents of the overlays, as the tables of their devices say
 //! ```
 //!
-//! A file's pages are the write cache in RAM: on a file system in memory they are all that there is, on a disk the
-//! kernel writes them back when it likes. The file is never flushed, as nothing in it is worth more than the running
-//! machine: overlays of another start of the machine are void.
+//! A file's pages are the write cache in RAM: the kernel writes them back to the disk when it likes. The file is never
+//! flushed, as nothing in it is worth more than the running machine: overlays of another start of the machine are void.
+//! A cache of fixed size ([`cache`](super::cache)) may lie between, and in RAM alone there is no file at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -19,6 +19,7 @@ use devicemapper::Device;
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
 
+use super::cache::{self, Mode};
 use super::dm::{Dm, Line};
 use super::extents::{Extent, Extents};
 use super::loops::Loop;
@@ -28,14 +29,22 @@ use crate::names::DmRole;
 /// Where the extents begin, in sectors.
 const BEGIN: u64 = 2048;
 
+/// What the file in memory is called.
+const RAM_FILE: &str = "bootd-space";
+
 /// The first bytes of a device that overlays may be written to.
 pub(super) const LABEL: &[u8] = b"BOOTD-SPACE 1\n";
 
 /// What the overlays' space is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpaceConfig {
-    /// A file, made if it is not there, that grows to `size` as clients write. On a file system in memory (`/dev/shm`)
-    /// overlays are in RAM; on a disk they are as far as there is RAM to spare.
+    /// RAM, taken as clients write, and given back as their disks end.
+    Ram {
+        /// The most that it takes.
+        size: Bytes,
+    },
+    /// A file, made if it is not there, that grows to `size` as clients write. Overlays are in RAM as far as there is RAM
+    /// to spare.
     File {
         /// The file.
         path: PathBuf,
@@ -61,14 +70,24 @@ fn at(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
 
 impl Space {
     /// The space as it is, or a fresh one.
-    pub(super) fn open(dm: &Dm, config: &SpaceConfig) -> io::Result<Self> {
-        let device = match dm.find(&DmRole::Space)? {
-            Some(found) => {
-                check_same(dm, config)?;
-                found.device
+    pub(super) fn open(dm: &Dm, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<Self> {
+        let held = match dm.find(&DmRole::Space)? {
+            Some(found) if is_same(dm, config, cache)? => Some(found.device),
+            // No client's disk stands on it, so there is nothing on it.
+            Some(found) if found.open == 0 => {
+                dm.remove(&DmRole::Space)?;
+                None
             }
-            None => create(dm, config)?,
+            Some(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "the overlays that are in use lie elsewhere, or are cached otherwise, than the configuration says: put \
+                     it back as it was until no client runs, or remove them all with: bootd storage down",
+                ));
+            }
+            None => None,
         };
+        let device = held.map_or_else(|| create(dm, config, cache), Ok)?;
         sysfs::check_sector_size(device, "the overlays' space")?;
         let sectors = sysfs::sectors(device)?;
         Ok(Self { device, extents: Mutex::new(Extents::new(BEGIN, sectors)) })
@@ -128,8 +147,13 @@ impl Space {
     }
 }
 
-fn create(dm: &Dm, config: &SpaceConfig) -> io::Result<Device> {
+fn create(dm: &Dm, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<Device> {
     match config {
+        SpaceConfig::Ram { size } => {
+            // Held open until the space has it.
+            let looped = Loop::of_ram(RAM_FILE, *size)?;
+            put(dm, looped.device(), None)
+        }
         SpaceConfig::File { path, size } => {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -137,7 +161,10 @@ fn create(dm: &Dm, config: &SpaceConfig) -> io::Result<Device> {
             file.set_len(size.0 / u64::from(SECTOR_SIZE) * u64::from(SECTOR_SIZE)).map_err(at(path))?;
             let looped = Loop::attach(&file).map_err(at(path))?;
             sysfs::drop_flushes(looped.device())?;
-            put(dm, looped.device())
+            if cache.is_some() {
+                looped.past_the_page_cache();
+            }
+            put(dm, looped.device(), cache)
         }
         SpaceConfig::Device { path } => {
             let device = block_device(path)?;
@@ -152,36 +179,42 @@ fn create(dm: &Dm, config: &SpaceConfig) -> io::Result<Device> {
                 ));
             }
             sysfs::check_sector_size(device, &path.display().to_string())?;
-            put(dm, device)
+            put(dm, device, cache)
         }
     }
 }
 
-fn put(dm: &Dm, below: Device) -> io::Result<Device> {
+fn put(dm: &Dm, below: Device, cache: Option<Bytes>) -> io::Result<Device> {
     let sectors = sysfs::sectors(below)?;
-    dm.create(&DmRole::Space, &Line::only(sectors, "linear", format!("{below} 0")), false)
+    match cache {
+        Some(size) => cache::create(dm, &DmRole::Space, below, sectors, size, Mode::Write),
+        None => dm.create(&DmRole::Space, &Line::only(sectors, "linear", format!("{below} 0")), false),
+    }
 }
 
-/// Makes sure that the space that the kernel holds is the one that is asked for.
-fn check_same(dm: &Dm, config: &SpaceConfig) -> io::Result<()> {
+/// Whether the space that the kernel holds is the one that is asked for.
+fn is_same(dm: &Dm, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<bool> {
     let table = dm.table(&DmRole::Space)?;
-    let below = table.first().and_then(|line| line.parameters.split_once(' ')?.0.parse::<Device>().ok());
+    let Some(line) = table.first() else { return Ok(false) };
+    let (below, cached) = match cache::Parts::of(line) {
+        Some(parts) => (Some(parts.origin), Some(parts.size()?)),
+        None => (line.parameters.split_once(' ').and_then(|(device, _)| device.parse().ok()), None),
+    };
+    let file = below.and_then(sysfs::backing_file);
     let same = match config {
+        SpaceConfig::Ram { size } => {
+            // The kernel shows a file in memory as one that was deleted.
+            let ours = format!("/memfd:{RAM_FILE} (deleted)");
+            let in_ram = file.is_some_and(|file| file.as_os_str() == ours.as_str());
+            in_ram && line.sectors == size.0 / u64::from(SECTOR_SIZE)
+        }
         SpaceConfig::File { path, .. } => {
-            let file = below.and_then(sysfs::backing_file);
             let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
             file.is_some_and(|file| id(&file).is_some() && id(&file) == id(path))
         }
         SpaceConfig::Device { path } => below == Some(block_device(path)?),
     };
-    if same {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::AlreadyExists,
-        "the overlays that are in use lie elsewhere than the configuration says: put it back as it was until no client \
-         runs, or remove them all with: bootd storage down",
-    ))
+    Ok(same && cached == cache.map(cache::whole_blocks))
 }
 
 /// Whether a device begins with our label.

@@ -52,6 +52,10 @@ fn look(shared: &Shared) {
         let _turn = shared.turn.lock();
         image.guard(&shared.dm);
     }
+    {
+        let _turn = shared.turn.lock();
+        shared.images.close_idle(&shared.dm);
+    }
     if !shared.doomed.lock().is_empty() {
         shared.bury();
     }

@@ -31,6 +31,9 @@ pub(crate) struct Traits {
 
 const IN_PROCESS: Traits = Traits { block: 4096, discards_free: true, writes_whole: true, boots: 30 };
 
+#[cfg(feature = "kernel")]
+const IN_KERNEL: Traits = Traits { block: 65536, discards_free: false, writes_whole: false, boots: 4 };
+
 /// An image none of whose sectors are alike, and different for each `seed`.
 pub(crate) fn image(seed: u64) -> Vec<u8> {
     (1..=SIZE as u64 / 512).flat_map(|i| (i ^ seed << 32).to_le_bytes().repeat(64)).collect()
@@ -67,8 +70,13 @@ impl Lab {
 
     #[cfg(feature = "kernel")]
     pub(crate) fn kernel() -> Self {
-        let traits = Traits { block: 65536, discards_free: false, writes_whole: false, boots: 4 };
-        Self::new(|root| Arc::new(crate::only_kernel::open(root).unwrap()), traits)
+        Self::new(|root| Arc::new(crate::only_kernel::open(root).unwrap()), IN_KERNEL)
+    }
+
+    /// The kernel's engine with images and writes behind caches of fixed size.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn kernel_cached() -> Self {
+        Self::new(|root| Arc::new(crate::kernel_cache::open(root).unwrap()), IN_KERNEL)
     }
 
     #[cfg(feature = "kernel")]

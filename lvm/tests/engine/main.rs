@@ -4,6 +4,8 @@
 
 mod cases;
 #[cfg(feature = "kernel")]
+mod kernel_cache;
+#[cfg(feature = "kernel")]
 mod kernel_device;
 mod kill;
 mod lab;
@@ -33,6 +35,10 @@ macro_rules! suite {
         #[cfg(feature = "kernel")]
         mod kernel_transient {
             $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::transient()); })+
+        }
+        #[cfg(feature = "kernel")]
+        mod kernel_cached {
+            $(#[test] fn $case() { crate::cases::$case(&crate::lab::Lab::kernel_cached()); })+
         }
     };
 }

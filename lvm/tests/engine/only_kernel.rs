@@ -14,7 +14,7 @@ use crate::lab::{Lab, SIZE, image, kind, read, volume, whole, write};
 
 /// Told by its environment where to work, and where it is to be killed.
 const CHILD: &str = "BOOTD_TEST_KERNEL";
-const FAULT: &str = "BOOTD_KERNEL_FAULT";
+pub(crate) const FAULT: &str = "BOOTD_KERNEL_FAULT";
 
 /// Every step of a disk's life in the kernel.
 const STEPS: &[&str] = &[
@@ -51,11 +51,19 @@ pub(crate) fn tag(root: &Path) -> String {
 pub(crate) fn config(root: &Path) -> KernelConfig {
     let space = SpaceConfig::File { path: root.join("space"), size: Bytes(1 << 30) };
     let directory = root.join("overlays");
-    KernelConfig { directory, space, overlays: OverlayKind::Thin, tag: tag(root), lio: None }
+    KernelConfig {
+        directory,
+        space,
+        cache: None,
+        write_cache: None,
+        overlays: OverlayKind::Thin,
+        tag: tag(root),
+        lio: None,
+    }
 }
 
 /// Each lab has a target and a port of its own: where another's target is taken down, log-ins break off.
-fn lio(root: &Path) -> LioConfig {
+pub(crate) fn lio(root: &Path) -> LioConfig {
     let tag = tag(root);
     let port =
         20_000 + tag.bytes().fold(0u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 20_000;
@@ -69,7 +77,8 @@ pub(crate) fn open(root: &Path) -> Result<Kernel, EngineError> {
 
 /// Leaves nothing in the kernel. Labs of other engines have nothing there.
 pub(crate) fn clean_up(root: &Path) {
-    if std::env::var_os(CHILD).is_some() || !Path::new("/dev/mapper/control").exists() {
+    let child = [CHILD, crate::kernel_cache::CHILD].iter().any(|name| std::env::var_os(name).is_some());
+    if child || !Path::new("/dev/mapper/control").exists() {
         return;
     }
     let targets = kernel::remove_target(&lio(root), &tag(root));
@@ -80,7 +89,7 @@ pub(crate) fn clean_up(root: &Path) {
     }
 }
 
-fn export(root: &Path, disk: &Disk) -> Export {
+pub(crate) fn export(root: &Path, disk: &Disk) -> Export {
     let DiskRequest { client, epoch, image, .. } = &disk.request;
     Export {
         target: lio(root).target,
@@ -94,7 +103,7 @@ fn export(root: &Path, disk: &Disk) -> Export {
     }
 }
 
-fn devices(root: &Path) -> Vec<String> {
+pub(crate) fn devices(root: &Path) -> Vec<String> {
     let all = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path().join("dm/name"));
     let names = all.filter_map(|path| fs::read_to_string(path).ok()).map(|name| name.trim().to_owned());
     let mut ours: Vec<_> = names.filter(|name| name.starts_with(&format!("{}-", tag(root)))).collect();
@@ -138,7 +147,7 @@ fn child() {
     engine.reap().unwrap();
 }
 
-fn request(root: &Path, epoch: u64) -> DiskRequest {
+pub(crate) fn request(root: &Path, epoch: u64) -> DiskRequest {
     DiskRequest {
         client: "pc1".into(),
         epoch,
