@@ -10,19 +10,23 @@ use lvm::{Attached, Engine};
 use crate::lab::{Lab, image, whole};
 use crate::only_kernel::config;
 
-fn sh(script: &str, arguments: &[&str]) -> String {
+pub(crate) fn sh(script: &str, arguments: &[&str]) -> String {
     let out = Command::new("sh").args(["-c", script, "sh"]).args(arguments).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
 /// A file as a loop device, gone when dropped.
-struct Looped(PathBuf);
+pub(crate) struct Looped(PathBuf);
 
 impl Looped {
-    fn new(file: &Path) -> Self {
+    pub(crate) fn new(file: &Path) -> Self {
         let file = file.to_str().unwrap();
         Self(sh("d=$(losetup -f) && losetup $d $1 && echo $d", &[file]).into())
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
     }
 }
 

@@ -7,6 +7,8 @@ mod cases;
 mod kernel_cache;
 #[cfg(feature = "kernel")]
 mod kernel_device;
+#[cfg(feature = "kernel")]
+mod kernel_tools;
 mod kill;
 mod lab;
 mod only_embedded;

@@ -14,8 +14,12 @@ const SUITE: Duration = Duration::from_secs(1200);
 const SOON: Duration = Duration::from_secs(300);
 
 /// What looks at disks from outside.
-const TOOLS: &[(&str, &str)] =
-    &[("iscsi-inq", "libiscsi-bin"), ("iscsi-ls", "libiscsi-bin"), ("dmsetup", "dmsetup")];
+const TOOLS: &[(&str, &str)] = &[
+    ("iscsi-inq", "libiscsi-bin"),
+    ("iscsi-ls", "libiscsi-bin"),
+    ("iscsi-test-cu", "libiscsi-bin"),
+    ("dmsetup", "dmsetup"),
+];
 
 fn suite(without: Option<&str>) -> Result<Option<Appserver>> {
     let programs = vec![("suite", engine_suite()?)];
@@ -30,7 +34,8 @@ fn every_engine_behaves_alike_in_an_appserver() -> Result {
         eprintln!("{}", appserver.success(&format!("suite --test-threads=2 {cases}"), SUITE)?);
         return Ok(());
     }
-    let told = appserver.success("suite --test-threads=2 kernel transient --skip fifty", SUITE)?;
+    let told =
+        appserver.success("suite --test-threads=2 kernel transient --skip fifty --skip conforms", SUITE)?;
     ensure!(told.contains("test kernel::a_fresh_disk_is_the_image ... ok"), "{told}");
     // Alone, for its times; and the same by processes, as scripts do it.
     let told = appserver.success("suite --exact only_kernel::fifty_disks_at_once --nocapture", SOON)?;
@@ -38,6 +43,19 @@ fn every_engine_behaves_alike_in_an_appserver() -> Result {
     ensure!(times.len() == 2, "{told}");
     let by_shell = appserver.success("shell-disks 50", SOON)?;
     eprintln!("{}\n{}", times.join("\n"), by_shell.trim());
+    Ok(())
+}
+
+/// Two minutes on a quiet machine: half of it are the suite's larger transfers.
+#[test]
+fn a_disk_of_the_kernels_conforms_as_a_plain_one_of_lio_does() -> Result {
+    let Some(mut appserver) = suite(None)? else { return Ok(()) };
+    // The suite provokes what the kernel complains of, and a serial line is slow.
+    let test = "kernel_tools::the_kernels_disk_conforms_as_a_plain_one_does";
+    let told = appserver.success(&format!("dmesg -n 1; suite --exact {test} --nocapture"), SUITE)?;
+    let line = told.lines().find(|line| line.starts_with("kernel engine: ")).unwrap_or_default();
+    ensure!(line.contains("conformance tests"), "{told}");
+    eprintln!("{line}");
     Ok(())
 }
 
