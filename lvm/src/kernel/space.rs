@@ -1,7 +1,7 @@
 //! Where all overlays lie: one device, made of a file or of a device of its own.
 //!
 //! ```text
-//! sector 0       label, on a device only: "BOOTD-SPACE 1"
+//! sector 0       a device's label: "BOOTD-SPACE 1"; a file's mark, another each time that it becomes a device
 //! sector 2048    extents of the overlays, as the tables of their devices say
 //! ```
 //!
@@ -11,8 +11,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use block::{Bytes, SECTOR_SIZE};
 use devicemapper::Device;
@@ -72,7 +73,7 @@ impl Space {
     /// The space as it is, or a fresh one.
     pub(super) fn open(dm: &Dm, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<Self> {
         let held = match dm.find(&DmRole::Space)? {
-            Some(found) if is_same(dm, config, cache)? => Some(found.device),
+            Some(found) if is_same(dm, found.device, config, cache)? => Some(found.device),
             // No client's disk stands on it, so there is nothing on it.
             Some(found) if found.open == 0 => {
                 dm.remove(&DmRole::Space)?;
@@ -159,6 +160,7 @@ fn create(dm: &Dm, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<Dev
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
             let file = options.open(path).map_err(at(path))?;
             file.set_len(size.0 / u64::from(SECTOR_SIZE) * u64::from(SECTOR_SIZE)).map_err(at(path))?;
+            mark(&file).map_err(at(path))?;
             let looped = Loop::attach(&file).map_err(at(path))?;
             sysfs::drop_flushes(looped.device())?;
             if cache.is_some() {
@@ -192,8 +194,29 @@ fn put(dm: &Dm, below: Device, cache: Option<Bytes>) -> io::Result<Device> {
     }
 }
 
+/// What a file's mark begins with, and how long it is.
+const MARK: &[u8] = b"BOOTD-SPACE FILE ";
+const MARK_LENGTH: usize = 64;
+
+/// Writes a mark that no other file has.
+fn mark(file: &File) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let mut mark = [MARK, format!("{}-{now}\n", std::process::id()).as_bytes()].concat();
+    mark.resize(MARK_LENGTH, 0);
+    file.write_all_at(&mark, 0)
+}
+
+/// The mark of a file, or of the device that it is. The name that the kernel has for the file would not do: a service's
+/// name of it (`/overlays/space`) is good only as long as the service's own view of the file system lasts, which the next
+/// start of it does not share.
+fn mark_of(path: &Path) -> Option<[u8; MARK_LENGTH]> {
+    let mut mark = [0; MARK_LENGTH];
+    File::open(path).and_then(|mut file| file.read_exact(&mut mark)).ok()?;
+    mark.starts_with(MARK).then_some(mark)
+}
+
 /// Whether the space that the kernel holds is the one that is asked for.
-fn is_same(dm: &Dm, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<bool> {
+fn is_same(dm: &Dm, space: Device, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<bool> {
     let table = dm.table(&DmRole::Space)?;
     let Some(line) = table.first() else { return Ok(false) };
     let (below, cached) = match cache::Parts::of(line) {
@@ -209,8 +232,8 @@ fn is_same(dm: &Dm, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<bo
             in_ram && line.sectors == size.0 / u64::from(SECTOR_SIZE)
         }
         SpaceConfig::File { path, .. } => {
-            let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-            file.is_some_and(|file| id(&file).is_some() && id(&file) == id(path))
+            let mark = mark_of(&sysfs::node(space));
+            mark.is_some() && mark == mark_of(path)
         }
         SpaceConfig::Device { path } => below == Some(block_device(path)?),
     };
