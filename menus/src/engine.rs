@@ -4,6 +4,7 @@
 //! template does and on what it keeps ([`guard`]), no way around the check on values, and errors that say where a
 //! refused value was to be printed.
 
+mod depth;
 mod files;
 mod guard;
 mod locate;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use tera::{ErrorKind, Kwargs, State, Tera, TeraResult, Value};
 
+use self::depth::{MAX_LEVELS, TooDeep};
 use self::guard::{Guarded, Unguarded};
 use crate::context::Context;
 use crate::error::{MenuError, Place};
@@ -65,6 +67,13 @@ struct Request<'a> {
 impl Engine {
     pub(crate) fn new(texts: &BTreeMap<String, String>) -> Result<Self, MenuError> {
         let guarded = guarded(texts)?;
+        let links = guarded.iter().map(|(name, guarded)| (name.as_str(), &guarded.links)).collect();
+        depth::check(&links).map_err(|TooDeep(way)| MenuError::Links {
+            reason: format!(
+                "templates may lead {MAX_LEVELS} deep into each other by include, extends and block; these lead deeper: {}",
+                way.join(", ")
+            ),
+        })?;
         let mut ipxe = Tera::new();
         // Every ending: the check on values is never off.
         ipxe.autoescape_on([""]);

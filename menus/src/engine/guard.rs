@@ -6,6 +6,7 @@
 //! a call of [`STEP`], which counts, and which looks at the variable that was just set. Two things that could not be
 //! followed so are refused: loops inside of expressions, and components.
 
+use super::depth::Links;
 use crate::error::Place;
 
 /// The function that is called; its name is none that a template would use.
@@ -26,6 +27,8 @@ pub(super) struct Guarded {
     pub(super) text: String,
     /// Whether the text made no sense; Tera then says why.
     pub(super) broken: bool,
+    /// Which other templates it leads to.
+    pub(super) links: Links,
     insertions: Vec<Insertion>,
 }
 
@@ -64,6 +67,7 @@ pub(super) fn guard(source: &str) -> Result<Guarded, Unguarded> {
     let mut captures: Vec<Option<&str>> = Vec::new();
     let repeats_blocks = source.contains("super");
     let mut broken = false;
+    let mut blocks: usize = 0;
     while let Some(piece) = scanner.next() {
         let piece = match piece {
             Ok(piece) => piece,
@@ -86,6 +90,22 @@ pub(super) fn guard(source: &str) -> Result<Guarded, Unguarded> {
                 at,
                 reason: "components are not available; use {% include %} or {% block %}",
             });
+        }
+        match keyword {
+            "include" | "extends" => {
+                let name = inner.first().and_then(|token| token.string(source)).unwrap_or_default();
+                if name.contains('\\') {
+                    let at = inner.first().map_or(0, |token| token.at);
+                    return Err(Unguarded { at, reason: "no template has a backslash in its name" });
+                }
+                writer.link(keyword == "include", name);
+            }
+            "block" => {
+                blocks += 1;
+                writer.links.nesting = writer.links.nesting.max(blocks);
+            }
+            "endblock" => blocks = blocks.saturating_sub(1),
+            _ => {}
         }
         let captured = !captures.is_empty() || repeats_blocks;
         let literal = if captured { scanner.literal_until_step(end) } else { 0 };
@@ -124,10 +144,20 @@ struct Writer<'a> {
     /// How much of it has been copied.
     copied: usize,
     text: String,
+    links: Links,
     insertions: Vec<Insertion>,
 }
 
 impl Writer<'_> {
+    fn link(&mut self, includes: bool, name: &str) {
+        let Links { includes: included, extends, .. } = &mut self.links;
+        if !includes {
+            *extends = Some(name.to_owned());
+        } else if !included.iter().any(|known| known == name) {
+            included.push(name.to_owned());
+        }
+    }
+
     fn step(&mut self, at: usize, trims: bool, cost: usize, variable: Option<&str>) {
         self.text.push_str(self.source.get(self.copied..at).unwrap_or_default());
         self.copied = at;
@@ -144,7 +174,7 @@ impl Writer<'_> {
 
     fn finish(mut self, broken: bool) -> Result<Guarded, Unguarded> {
         self.text.push_str(self.source.get(self.copied..).unwrap_or_default());
-        Ok(Guarded { text: self.text, broken, insertions: self.insertions })
+        Ok(Guarded { text: self.text, broken, links: self.links, insertions: self.insertions })
     }
 }
 
@@ -172,6 +202,13 @@ struct Token {
 impl Token {
     fn text<'a>(&self, source: &'a str) -> &'a str {
         source.get(self.at..self.end).unwrap_or_default()
+    }
+
+    /// What stands between its quotes, if it is a string.
+    fn string<'a>(&self, source: &'a str) -> Option<&'a str> {
+        let rest = source.get(self.at..)?;
+        let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"' | '`'))?;
+        rest.get(1..string(rest, quote)?.checked_sub(1)?)
     }
 }
 

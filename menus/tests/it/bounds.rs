@@ -38,10 +38,37 @@ fn templates_that_include_each_other_twice_end() {
     let level = |n: usize| {
         (format!("l{n}.tera"), format!("{{% include 'l{m}.tera' %}}{{% include 'l{m}.tera' %}}", m = n + 1))
     };
-    let mut templates: Vec<_> = (0..40).map(level).collect();
-    templates.push(("l40.tera".to_owned(), String::new()));
+    let mut templates: Vec<_> = (0..23).map(level).collect();
+    templates.push(("l23.tera".to_owned(), String::new()));
     let error = Menus::new(templates).and_then(|menus| menus.render("l0", &rook())).unwrap_err().to_string();
     assert!(error.contains(ROUND), "{error}");
+}
+
+/// Each is rendered within the one before, so a chain of them that is too long would overflow the stack.
+#[test]
+fn templates_that_lead_deep_into_each_other_are_refused() {
+    let load = |length: usize, text: &dyn Fn(usize) -> String| {
+        let mut templates: Vec<_> = (0..length).map(|n| (format!("l{n}.tera"), text(n + 1))).collect();
+        templates.push((format!("l{length}.tera"), "{% block a %}end{% endblock %}".to_owned()));
+        Menus::new(templates).map_err(|e| e.to_string())
+    };
+    let includes = |next: usize| format!("{{% include 'l{next}.tera' %}}");
+    let extends = |next: usize| {
+        format!("{{% extends 'l{next}.tera' %}}{{% block a %}}{{{{ super() }}}}{{% endblock %}}")
+    };
+    // What is let pass is rendered, in a test's small stack and without optimisation too.
+    let rendered = |length, text| load(length, text).unwrap().render("l0", &rook()).unwrap();
+    assert_eq!(rendered(22, &includes), "end");
+    assert_eq!(rendered(22, &extends), "end");
+    for length in [24, 1000, 20_000] {
+        for text in [&includes as &dyn Fn(usize) -> String, &extends] {
+            let error = load(length, text).unwrap_err();
+            assert!(error.contains("lead deeper: l"), "{error}");
+        }
+    }
+    let nested: String = (0..30).map(|n| format!("{{% block a{n} %}}")).collect();
+    let error = Menus::new(vec![("a.tera".to_owned(), nested + &"{% endblock %}".repeat(30))]).unwrap_err();
+    assert!(error.to_string().contains("lead deeper: a.tera"), "{error}");
 }
 
 #[test]
