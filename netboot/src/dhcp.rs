@@ -46,6 +46,7 @@ pub fn respond(
     let usable = |address: Ipv4Addr| {
         settings.can_give(address, iface)
             && packet.giaddr != address
+            && packet.server_override() != Some(address)
             && site.client_by_address(address).is_none_or(|client| client.mac == packet.mac)
     };
     let wish = Wish {
@@ -111,15 +112,16 @@ enum State {
 
 impl Exchange<'_> {
     fn answer(&self, leases: &mut Leases) -> Answer {
-        let Packet { giaddr, options, .. } = self.packet;
-        let link = options.link_selection().unwrap_or(*giaddr);
-        if !giaddr.is_unspecified() && !self.subnet.contains(link) {
+        let options = &self.packet.options;
+        if let Some(link) = self.packet.relayed_from()
+            && !self.subnet.contains(link)
+        {
             return Answer::silence(Decision::RelayNotServed(link));
         }
         if !self.plan.lease {
             return Answer::silence(Decision::Ignored);
         }
-        let other = options.server_identifier().filter(|server| *server != self.iface.address);
+        let other = options.server_identifier().filter(|server| !self.is_us(*server));
         match (options.message_type(), other) {
             (Some(MessageType::Discover), _) => self.discover(leases),
             (Some(MessageType::Inform), _) => self.inform(),
@@ -135,6 +137,15 @@ impl Exchange<'_> {
             (Some(MessageType::Decline), None) => self.decline(leases),
             _ => Answer::silence(Decision::NotSpoken),
         }
+    }
+
+    /// Who we are to the client: the relay, where it wants to be taken for us (RFC 5107 §4).
+    fn server_identifier(&self) -> Ipv4Addr {
+        self.packet.server_override().unwrap_or(self.iface.address)
+    }
+
+    fn is_us(&self, server: Ipv4Addr) -> bool {
+        server == self.iface.address || server == self.server_identifier()
     }
 
     fn discover(&self, leases: &mut Leases) -> Answer {
@@ -189,7 +200,7 @@ impl Exchange<'_> {
             return Answer::silence(decision);
         }
         let header = Header::new(MessageType::Nak);
-        let mut writer = Writer::new(self.packet, &header, self.iface.address);
+        let mut writer = Writer::new(self.packet, &header, self.server_identifier());
         self.client_identifier(&mut writer);
         let to = match self.packet.giaddr {
             relay if relay.is_unspecified() => Destination::Broadcast,
@@ -232,7 +243,7 @@ impl Exchange<'_> {
         }
         let mut header = self.header(MessageType::Ack);
         header.ciaddr = ciaddr;
-        let mut writer = Writer::new(self.packet, &header, self.iface.address);
+        let mut writer = Writer::new(self.packet, &header, self.server_identifier());
         self.parameters(&mut writer, &header.file);
         let reply = Reply { bytes: writer.finish(), to: Destination::Client(ciaddr) };
         Answer { reply: Some((MessageType::Ack, reply)), ..Answer::silence(Decision::Informed(ciaddr)) }
@@ -251,7 +262,7 @@ impl Exchange<'_> {
         if kind == MessageType::Ack {
             header.ciaddr = self.packet.ciaddr;
         }
-        let mut writer = Writer::new(self.packet, &header, self.iface.address);
+        let mut writer = Writer::new(self.packet, &header, self.server_identifier());
         let time = self.lease_time();
         writer.push(DhcpOption::AddressLeaseTime(time));
         if time != u32::MAX {

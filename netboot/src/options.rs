@@ -14,8 +14,14 @@ pub(crate) const IPXE_ENCAPSULATED: u8 = 175;
 /// Option 43, which holds PXE's sub-options (PXE 2.1, table 2-1).
 pub(crate) const VENDOR_ENCAPSULATED: u8 = 43;
 
+/// The option that says which subnet an address is wanted from (RFC 3011).
+pub(crate) const SUBNET_SELECTION: u8 = 118;
+
 /// The sub-option of option 82 that says which link the client is on.
 const LINK_SELECTION: u8 = 5;
+
+/// The sub-option of option 82 that says as whom the server is to answer.
+const SERVER_OVERRIDE: u8 = 11;
 
 /// Marks a code of which no option was seen. Never an index: there are at most 254 codes.
 const UNSEEN: u8 = 255;
@@ -134,7 +140,24 @@ impl Options {
     /// Sub-option 5 of option 82: an address on the client's link, where the relay's own is on another (RFC 3527).
     #[must_use]
     pub fn link_selection(&self) -> Option<Ipv4Addr> {
-        let (_, value) = tlvs(self.relay_information()?).find(|(code, _)| *code == LINK_SELECTION)?;
+        self.relay_address(LINK_SELECTION)
+    }
+
+    /// Sub-option 11 of option 82: the address that the client is to take for the server's, so that it sends its renewals
+    /// through the relay, too (RFC 5107).
+    #[must_use]
+    pub fn server_override(&self) -> Option<Ipv4Addr> {
+        self.relay_address(SERVER_OVERRIDE).filter(|address| !address.is_unspecified())
+    }
+
+    /// Option 118: an address of the subnet that an address is wanted from (RFC 3011).
+    #[must_use]
+    pub fn subnet_selection(&self) -> Option<Ipv4Addr> {
+        <[u8; 4]>::try_from(self.raw(SUBNET_SELECTION)?).ok().map(Ipv4Addr::from)
+    }
+
+    fn relay_address(&self, code: u8) -> Option<Ipv4Addr> {
+        let (_, value) = tlvs(self.relay_information()?).find(|(found, _)| *found == code)?;
         <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
     }
 

@@ -127,6 +127,24 @@ impl Packet {
         })
     }
 
+    /// An address on the client's link, if the request came through a relay: the relay's own, unless it or the client says
+    /// that another link is meant. RFC 3527 §3 has the relay's word before the client's (RFC 3011), and that before its
+    /// own address. Only behind a relay is any of them heard: a machine on our link is on our link.
+    #[must_use]
+    pub fn relayed_from(&self) -> Option<Ipv4Addr> {
+        if self.giaddr.is_unspecified() {
+            return None;
+        }
+        let said = self.options.link_selection().or_else(|| self.options.subnet_selection());
+        Some(said.unwrap_or(self.giaddr))
+    }
+
+    /// As whom the relay wants us to answer (RFC 5107). Only a relay is heard.
+    #[must_use]
+    pub fn server_override(&self) -> Option<Ipv4Addr> {
+        self.options.server_override().filter(|_| !self.giaddr.is_unspecified())
+    }
+
     /// Whether the client asks for the answer to be broadcast (RFC 2131 §2, the B flag).
     #[must_use]
     pub fn wants_broadcast(&self) -> bool {

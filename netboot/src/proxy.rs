@@ -123,9 +123,10 @@ impl Proxy<'_> {
         if self.packet.options.message_type() != Some(MessageType::Discover) {
             return (Decision::LeftToServer, None);
         }
-        let Packet { giaddr, ref options, .. } = *self.packet;
-        let link = options.link_selection().unwrap_or(giaddr);
-        if !giaddr.is_unspecified() && !self.subnet.contains(link) {
+        let giaddr = self.packet.giaddr;
+        if let Some(link) = self.packet.relayed_from()
+            && !self.subnet.contains(link)
+        {
             return (Decision::RelayNotServed(link), None);
         }
         let Some(file) = self.file() else { return (Decision::NothingToBoot, None) };
@@ -183,6 +184,8 @@ impl Proxy<'_> {
     }
 
     fn write(&self, header: &Header, file: &str) -> Vec<u8> {
+        // Never by the name that a relay would have us answer under (RFC 5107): firmware asks the server of that name on
+        // port 4011, where no relay listens.
         let mut writer = Writer::new(self.packet, header, self.iface.address);
         match self.asker.method {
             Method::Http if self.asker.stage == Stage::Firmware => {

@@ -9,6 +9,7 @@ use dhcproto::Encodable;
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode, UnknownOption};
 use site::MacAddr;
 
+use crate::options::SUBNET_SELECTION;
 use crate::packet::Packet;
 use crate::site_options::SiteOption;
 
@@ -78,6 +79,8 @@ pub(crate) struct Writer {
     /// How long it may become before the relay's option and the end mark.
     room: usize,
     relay_information: Option<Vec<u8>>,
+    /// The subnet that the client named.
+    subnet: Option<Ipv4Addr>,
     /// Options that the site sets: what we would say under these numbers is left out.
     theirs: Vec<u8>,
 }
@@ -113,13 +116,15 @@ impl Writer {
             usize::from(size).saturating_sub(HEADERS).clamp(DEFAULT_MAX_LEN, MAX_LEN)
         });
         let relay_information = packet.options.relay_information().map(<[u8]>::to_vec);
+        // RFC 3011 §2: who names a subnet is told which one that was.
+        let subnet = packet.options.subnet_selection().filter(|_| packet.relayed_from().is_some());
         let echoed = relay_information.as_ref().map_or(0, |value| encoded_len(value.len()));
         // RFC 3046 §2.2: it is left out rather than what the client needs.
         let (relay_information, room) = match longest.checked_sub(bytes.len() + ESSENTIAL + echoed + 1) {
             Some(_) => (relay_information, longest - echoed - 1),
             None => (None, longest - 1),
         };
-        let mut writer = Self { bytes, room, relay_information, theirs: Vec::new() };
+        let mut writer = Self { bytes, room, relay_information, subnet, theirs: Vec::new() };
         writer.push(DhcpOption::MessageType(header.kind));
         writer.push(DhcpOption::ServerIdentifier(server));
         writer
@@ -176,6 +181,9 @@ impl Writer {
 
     /// The finished answer: the relay's option last, as RFC 3046 §2.1 has it, the end mark, and zeros.
     pub(crate) fn finish(mut self) -> Vec<u8> {
+        if let Some(subnet) = self.subnet {
+            self.push_raw(SUBNET_SELECTION, &subnet.octets());
+        }
         if let Some(value) = self.relay_information.take() {
             let option = UnknownOption::new(OptionCode::RelayAgentInformation, value);
             encode(&DhcpOption::Unknown(option), &mut self.bytes);

@@ -21,7 +21,7 @@ const MAX_OPTIONS: usize = 32;
 const MAX_LEN: usize = 255;
 
 /// What DHCP itself is made of: pads, addresses, times, kinds, identifiers, the relay's. No site sets these.
-const NOT_THE_SITES: [u8; 13] = [0, 50, 51, 52, 53, 54, 55, 57, 58, 59, 61, 82, 255];
+const NOT_THE_SITES: [u8; 14] = [0, 50, 51, 52, 53, 54, 55, 57, 58, 59, 61, 82, 118, 255];
 
 /// One option as it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]

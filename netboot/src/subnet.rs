@@ -112,14 +112,11 @@ pub fn settings_for<'a>(
         let mut all = relayed.iter().chain([local]);
         all.find(|settings| settings.subnet_of(iface).contains(address))
     };
-    if packet.giaddr.is_unspecified() {
+    let Some(link) = packet.relayed_from() else {
         // A renewal is sent to the server itself, and so comes by routers rather than by a relay (RFC 2131 §4.4.5).
         let routed = Some(packet.ciaddr).filter(|ciaddr| !ciaddr.is_unspecified());
         return Ok(routed.and_then(of).unwrap_or(local));
-    }
-    // The relay may speak from another address than one on its client's link, and then says which link that is
-    // (RFC 3527); only a relay is believed that.
-    let link = packet.options.link_selection().unwrap_or(packet.giaddr);
+    };
     of(link).ok_or(link)
 }
 

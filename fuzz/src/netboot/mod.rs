@@ -1,5 +1,6 @@
 //! What machines on the network may send.
 
 pub mod dhcp;
+mod lab;
 pub mod proxy;
 pub mod tftp;

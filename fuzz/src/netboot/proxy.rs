@@ -8,9 +8,9 @@ use netboot::{
     Decision, Destination, Door, Interface, MessageType, Mode, Packet, Settings, Shapes, Subnet,
     respond_as_proxy, server_of_answer, settings_for,
 };
-use site::{Client, Image, Site};
+use site::{Client, Site};
 
-use super::dhcp::{LONGEST_ANSWER, SERVER, datagram, mac, walk};
+use super::lab::{SERVER, check_answer, client, datagram, interface, mac, settings, site};
 
 /// Datagrams in one run.
 const MOST_DATAGRAMS: usize = 64;
@@ -56,32 +56,13 @@ fn play(input: &mut Unstructured<'_>) -> Result<()> {
 
 impl Proxy {
     fn new() -> Self {
-        let client = |name: &str, last| Client {
-            name: name.parse().unwrap(),
-            mac: mac(last),
-            address: None,
-            image: (last != 3).then(|| "debian".parse().unwrap()),
-            menu: None,
-            boot_program: None,
-            overlay_limit: None,
-            enabled: true,
-        };
-        let image = Image {
-            name: "debian".parse().unwrap(),
-            version: "v1".parse().unwrap(),
-            path: "/images/debian".into(),
-            size: 1 << 30,
-        };
-        let clients = vec![client("lab01", 1), client("lab02", 2), client("lab03", 3)];
-        let local = Settings {
-            mode: Mode::Proxy,
-            programs: ["undionly.kpxe", "snponly.efi", "ipxe.efi"].map(str::to_owned).into(),
-            ..Settings::default()
-        };
+        // The third has nothing to boot.
+        let clients = vec![client(1, None), client(2, None), Client { image: None, ..client(3, None) }];
+        let local = Settings { mode: Mode::Proxy, ..settings() };
         let subnet = Subnet::around(Ipv4Addr::new(10, 9, 0, 0), 24);
         Self {
-            iface: Interface { name: "eth1".to_owned(), address: SERVER, prefix_len: 24 },
-            site: Site::new(1, clients, vec![image]),
+            iface: interface(),
+            site: site(clients),
             relayed: [Settings { subnet: Some(subnet), ..local.clone() }],
             local,
             shapes: Shapes::new(),
@@ -100,12 +81,8 @@ impl Proxy {
         assert!(outcome.changes.is_empty() && outcome.untried.is_none(), "a proxy leases nothing");
         let Some(reply) = outcome.reply else { return };
         let bytes = &reply.bytes;
-        assert!((300..=LONGEST_ANSWER).contains(&bytes.len()), "an answer of {} bytes", bytes.len());
-        assert_eq!(bytes[0], 2, "no answer");
-        assert_eq!(bytes[4..8], packet.xid.to_be_bytes());
-        assert_eq!(bytes[28..34], packet.mac.octets());
         assert_eq!(bytes[16..20], [0; 4], "an address is given");
-        let options = walk(&bytes[240..]);
+        let options = check_answer(&packet, bytes);
         assert!([51, 58, 59, 1, 3, 6].iter().all(|code| !options.contains(code)), "{options:?}");
         assert!([mac(1), mac(2)].contains(&packet.mac), "{} has nothing to boot", packet.mac);
         match door {

@@ -70,6 +70,57 @@ fn a_relay_may_say_which_link_it_means_and_only_a_relay() {
 }
 
 #[test]
+fn a_client_behind_a_relay_may_name_its_subnet_and_the_relays_word_comes_first() {
+    let mut lab = Lab::new();
+    let names = |message: Message, subnet: [u8; 4]| message.option(118, &subnet);
+    let relay = [10, 8, 0, 254];
+    let (_, reply) = told(&mut lab, &names(relayed(relay, discover(mac(90))), [10, 9, 0, 0]));
+    let (to, offer) = reply.unwrap();
+    assert_eq!((to, offer.yiaddr.octets()), (Destination::Relay(relay.into()), [10, 9, 0, 100]));
+    assert_eq!(offer.get(118), Some(&[10, 9, 0, 0][..]), "RFC 3011: an identical copy");
+    let says_both = names(relayed(relay, discover(mac(91))), [10, 9, 0, 0]).option(82, &[5, 4, 10, 8, 0, 0]);
+    let (_, reply) = told(&mut lab, &says_both);
+    assert_eq!(reply.unwrap().1.yiaddr.octets(), [10, 8, 0, 100], "RFC 3527 before RFC 3011");
+    let (decision, reply) = told(&mut lab, &names(relayed(relay, discover(mac(92))), [10, 7, 0, 0]));
+    assert_eq!((decision, reply), (Decision::RelayNotServed([10, 7, 0, 0].into()), None));
+    let (decision, reply) = told(&mut lab, &names(discover(mac(93)), [10, 9, 0, 0]));
+    assert_eq!(decision, Decision::Offered(ip(100)), "on our own link it has no say");
+    assert_eq!(reply.unwrap().1.get(118), None);
+    // Neither has what is no address.
+    let (decision, _) = told(&mut lab, &relayed(relay, discover(mac(94))).option(118, &[10, 9]));
+    assert!(matches!(decision, Decision::Offered(a) if a.octets()[1] == 8), "{decision}");
+}
+
+#[test]
+fn a_relay_may_be_taken_for_the_server_so_that_renewals_pass_through_it() {
+    let mut lab = Lab::new();
+    let relay = [10, 9, 0, 254];
+    let through = |message: Message| relayed(relay, message).option(82, &[&[11, 4][..], &relay].concat());
+    let (_, reply) = told(&mut lab, &through(discover(mac(90))));
+    let (to, offer) = reply.unwrap();
+    assert_eq!((to, offer.get(54)), (Destination::Relay(relay.into()), Some(&relay[..])));
+    // What it then says to the relay is meant for us, and so is what it says to us.
+    let (decision, reply) = told(&mut lab, &through(selecting(mac(90), offer.yiaddr, relay.into())));
+    assert_eq!(decision, Decision::Leased(offer.yiaddr));
+    assert_eq!(reply.unwrap().1.get(54), Some(&relay[..]));
+    let (decision, reply) = told(&mut lab, &through(renewing(mac(90), offer.yiaddr)));
+    assert_eq!(decision, Decision::Renewed(offer.yiaddr));
+    assert_eq!(reply.unwrap().0, Destination::Relay(relay.into()), "as it came");
+    let (decision, _) = told(&mut lab, &through(selecting(mac(90), offer.yiaddr, SERVER)));
+    assert_eq!(decision, Decision::Leased(offer.yiaddr));
+    // Another server is another, and where no relay says so, the relay is not us.
+    let (decision, _) = told(&mut lab, &through(selecting(mac(90), offer.yiaddr, [10, 9, 0, 1].into())));
+    assert_eq!(decision, Decision::ChoseOtherServer([10, 9, 0, 1].into()));
+    let (decision, _) = told(&mut lab, &relayed(relay, selecting(mac(90), offer.yiaddr, relay.into())));
+    assert_eq!(decision, Decision::ChoseOtherServer(relay.into()));
+    let unrelayed = discover(mac(91)).option(82, &[&[11, 4][..], &relay].concat());
+    assert_eq!(told(&mut lab, &unrelayed).1.unwrap().1.get(54), Some(&SERVER.octets()[..]));
+    // Its address is given to nobody, wherever it is.
+    let (decision, _) = told(&mut lab, &relayed([10, 9, 0, 253], selecting(mac(92), relay.into(), SERVER)));
+    assert_eq!(decision, Decision::Refused(relay.into()));
+}
+
+#[test]
 fn a_machine_behind_a_relay_has_the_address_of_its_entry_there() {
     let own = [10, 9, 0, 33];
     let mut lab =
