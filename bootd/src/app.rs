@@ -50,6 +50,7 @@ use crate::state::{Counters, Link, State, Turns, unix_millis};
 use crate::systemd::{self, Given};
 use crate::taps::Taps;
 use crate::timelines::Timelines;
+use crate::whereabouts::Whereabouts;
 
 /// How long all services together may take to drain. What is open then is broken off; clients of disks log in
 /// again when bootd is back.
@@ -183,6 +184,7 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
         others: Mutex::new(Others::new()),
         boots: Mutex::new(Boots::new()),
         firmwares: Mutex::default(),
+        whereabouts: Whereabouts::default(),
         menus: ArcSwap::from_pointee(menus),
         files,
         engine,

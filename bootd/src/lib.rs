@@ -30,6 +30,7 @@ mod taps;
 mod testing;
 mod texts;
 mod timelines;
+mod whereabouts;
 
 pub use cli::main;
 pub use serve::iscsi::portal;

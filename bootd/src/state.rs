@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use lvm::Engine;
 use menus::Menus;
 use netboot::{
-    Boots, DhcpEvent, Firmware, Interface, Leases, Mode, Others, Settings, Shapes, Stage, StepKind,
+    Boots, Decision, DhcpEvent, Firmware, Interface, Leases, Mode, Others, Settings, Shapes, Stage, StepKind,
 };
 use parking_lot::Mutex;
 use site::{MacAddr, Site, Store, StoreError};
@@ -21,6 +21,7 @@ use crate::registrations::Waiting;
 use crate::serve::files::Files;
 use crate::serve::iscsi::TargetTable;
 use crate::serve::script::Unfetched;
+use crate::whereabouts::{Sign, Whereabouts};
 
 /// Everything that the services share. Locks are held for look-ups and small edits only, never across I/O or an
 /// `await`, and never two at a time.
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) boots: Mutex<Boots>,
     /// Which firmware the clients last said that they have.
     pub(crate) firmwares: Mutex<HashMap<MacAddr, Firmware>>,
+    /// Where clients were seen.
+    pub(crate) whereabouts: Whereabouts,
     /// The templates of boot scripts.
     pub(crate) menus: ArcSwap<Menus>,
     /// The files that clients may fetch.
@@ -94,6 +97,11 @@ impl State {
             let interface = link.interface.name.clone();
             self.events.emit(Event::UnknownClient { mac, interface });
             return;
+        }
+        if link.settings.mode != Mode::Server
+            && let Decision::ToldFile(address) = event.decision
+        {
+            self.whereabouts.saw(&self.site.load(), mac, address, Sign::Heard);
         }
         // Clients only: the table can't outgrow the site.
         if let Some(firmware) = event.asker.firmware {
@@ -227,6 +235,8 @@ counters! {
     dhcp_malformed,
     /// DHCP requests dropped because their sender sent too many.
     dhcp_dropped,
+    /// DHCP requests dropped because all of them together were too many.
+    dhcp_flooded,
     /// DHCP replies that were sent.
     dhcp_sent,
     /// TFTP requests that came.
@@ -267,4 +277,17 @@ counters! {
     disk_errors,
     /// Events that were not told because the stream was full.
     events_lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counters;
+
+    #[test]
+    fn every_counter_is_in_the_manual() {
+        let manual = include_str!("../../docs/troubleshooting.md");
+        for name in Counters::default().all().into_keys() {
+            assert!(manual.contains(&format!("| `{name}` | ")), "docs/troubleshooting.md lacks {name}");
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub use diagnose::{Cause, Finding, diagnose};
 pub use leases::{Lease, LeaseChange, LeaseState, Leases, NoAddress};
 pub use offer::{MAX_OFFERED, Offer, Start, image_of};
 pub use options::Options;
-pub use others::{OtherServer, Others, discover, server_of_answer};
+pub use others::{OtherAnswer, OtherServer, Others, discover, other_answer};
 pub use packet::{Packet, PacketError};
 pub use paths::{Asked, FilePath, choices_url, menu_url, parse_http_path, parse_tftp_path, script_url};
 pub use plan::{BootPlan, BootProgram, plan, plan_as_usual};

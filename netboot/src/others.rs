@@ -85,19 +85,38 @@ impl Others {
     }
 }
 
-/// Whose answer a datagram is that gives or offers an address; `None`: it does not, or is no DHCP answer.
+/// What another server told a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherAnswer {
+    /// Which server.
+    pub server: Ipv4Addr,
+    /// The machine.
+    pub mac: MacAddr,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whether it has the address now, or is only offered it.
+    pub given: bool,
+}
+
+/// Reads an answer that gives or offers an address; `None`: it does not, or is no DHCP answer.
 #[must_use]
-pub fn server_of_answer(bytes: &[u8]) -> Option<Ipv4Addr> {
+pub fn other_answer(bytes: &[u8]) -> Option<OtherAnswer> {
     if bytes.len() > MAX_LEN || bytes.first() != Some(&2) || bytes.get(236..240)? != COOKIE {
         return None;
     }
     let mut options = OptionsBuilder::new();
     options.area(bytes.get(240..)?);
     let options = options.finish();
+    let given = match options.message_type()? {
+        MessageType::Offer => false,
+        MessageType::Ack => true,
+        _ => return None,
+    };
+    let address = Ipv4Addr::from(*bytes.get(16..)?.first_chunk::<4>()?);
+    let mac = MacAddr::new(*bytes.get(28..)?.first_chunk()?);
     // A proxy's offer has no address; it is no rival for ours.
-    let gives = bytes.get(16..20)? != [0; 4];
-    let is_answer = matches!(options.message_type(), Some(MessageType::Offer | MessageType::Ack));
-    options.server_identifier().filter(|_| gives && is_answer)
+    let server = options.server_identifier().filter(|_| !address.is_unspecified())?;
+    Some(OtherAnswer { server, mac, address, given })
 }
 
 /// A DISCOVER in our own name, by which the servers of a link are made to show themselves. Nothing is taken that they
@@ -128,6 +147,7 @@ mod tests {
         let mut bytes = vec![0; 240];
         bytes[0] = 2;
         bytes[16..20].copy_from_slice(&yiaddr);
+        bytes[28..34].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
         bytes[236..].copy_from_slice(&COOKIE);
         bytes.extend([53, 1, kind, 54, 4, 10, 0, 0, 2, 255]);
         bytes
@@ -135,13 +155,19 @@ mod tests {
 
     #[test]
     fn who_gives_addresses_is_heard_and_nobody_else() {
-        assert_eq!(server_of_answer(&offer(2, [10, 0, 0, 9])), Some(SERVER));
-        assert_eq!(server_of_answer(&offer(5, [10, 0, 0, 9])), Some(SERVER));
-        assert_eq!(server_of_answer(&offer(2, [0; 4])), None, "a proxy's offer");
-        assert_eq!(server_of_answer(&offer(6, [10, 0, 0, 9])), None, "a NAK");
+        let answer = |given| OtherAnswer {
+            server: SERVER,
+            mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
+            address: [10, 0, 0, 9].into(),
+            given,
+        };
+        assert_eq!(other_answer(&offer(2, [10, 0, 0, 9])), Some(answer(false)));
+        assert_eq!(other_answer(&offer(5, [10, 0, 0, 9])), Some(answer(true)));
+        assert_eq!(other_answer(&offer(2, [0; 4])), None, "a proxy's offer");
+        assert_eq!(other_answer(&offer(6, [10, 0, 0, 9])), None, "a NAK");
         let whole = offer(2, [10, 0, 0, 9]);
         for len in 0..whole.len() - 1 {
-            assert_eq!(server_of_answer(&whole[..len]), None, "cut at {len}");
+            assert_eq!(other_answer(&whole[..len]), None, "cut at {len}");
         }
     }
 

@@ -7,6 +7,7 @@ use site::{Client, ClientChange, ClientName, NameError};
 use super::args::{Changes, ClientCommand, Common, OrNone};
 use super::daemon::{Daemon, NOTHING};
 use super::table::{facts, table};
+use super::when::whereabouts;
 use super::{Failure, NO_CLIENTS, or_dash, print, show};
 use crate::config::show_size;
 use crate::control::api::{BootOnce, ClientView, Edit, Whom};
@@ -127,11 +128,11 @@ fn list(clients: &[ClientView]) -> String {
     if clients.is_empty() {
         return NO_CLIENTS.to_owned();
     }
-    let row = |ClientView { client, boot_once }: &ClientView| {
+    let row = |ClientView { client, boot_once, source, .. }: &ClientView| {
         [
             client.name.to_string(),
             client.mac.to_string(),
-            client.address.map_or_else(|| "from the pool".to_owned(), |address| address.to_string()),
+            client.address.map_or_else(|| source.to_string(), |address| address.to_string()),
             or_dash(client.image.as_ref()),
             or_dash(boot_once.as_ref()),
             if client.enabled { "yes" } else { "no" }.to_owned(),
@@ -143,12 +144,13 @@ fn list(clients: &[ClientView]) -> String {
     )
 }
 
-fn describe(ClientView { client, boot_once }: &ClientView) -> String {
+fn describe(ClientView { client, boot_once, leased, seen, source }: &ClientView) -> String {
     let or = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
     facts(&[
         ("name", client.name.to_string()),
         ("MAC", client.mac.to_string()),
-        ("address", or(client.address.map(|a| a.to_string()), "from the pool")),
+        ("address", or(client.address.map(|a| a.to_string()), &source.to_string())),
+        ("is at", whereabouts(*leased, seen.as_ref())),
         ("image", or(client.image.as_ref().map(ToString::to_string), "none: it gets an address only")),
         ("boots once", or(boot_once.as_ref().map(ToString::to_string), "nothing else the next time")),
         ("menu", or(client.menu.clone(), "the site's")),

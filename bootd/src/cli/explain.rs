@@ -80,10 +80,10 @@ fn common_reasons(cases: &[Case]) -> Vec<String> {
 
 fn describe_case(case: &Case, told: &[String]) -> String {
     let given = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-    let pool = case.from_pool.then(|| "from the pool".to_owned());
+    let source = case.source.map(|source| source.to_string());
     let mut out = format!("\nOn {}, asked by {}:\n", case.interface, case.asks);
     out.push_str(&indent(&facts(&[
-        ("address", given(case.address.map(|a| a.to_string()).or(pool))),
+        ("address", given(case.address.map(|a| a.to_string()).or(source))),
         ("boot program", given(case.boot_program.clone())),
         ("script", given(case.script_url.clone())),
     ])));
@@ -100,6 +100,7 @@ fn indent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::whereabouts::AddressSource;
 
     #[test]
     fn what_all_cases_share_is_told_once() {
@@ -107,7 +108,7 @@ mod tests {
             interface: "eth1".into(),
             asks: asks.into(),
             address: None,
-            from_pool: true,
+            source: Some(AddressSource::Pool),
             boot_program: None,
             script_url: None,
             why: why.iter().map(|reason| (*reason).to_owned()).collect(),

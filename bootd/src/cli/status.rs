@@ -9,7 +9,7 @@ use super::args;
 use super::daemon::Daemon;
 use super::paint::Paint;
 use super::table::{facts, table};
-use super::when::{moment, seconds};
+use super::when::{moment, seconds, whereabouts};
 use super::{Failure, NO_CLIENTS, boots, print, show};
 use crate::config::show_size;
 use crate::control::api::{BootStatus, ClientStatus, ServerStatus, Status};
@@ -151,10 +151,9 @@ fn describe(status: &Status, one: bool, paint: Paint) -> String {
 
 /// The address that it has, or where the next one comes from.
 fn address(client: &ClientStatus) -> String {
-    client
-        .address
-        .or(client.reserved)
-        .map_or_else(|| "from the pool".to_owned(), |address| address.to_string())
+    let seen = client.seen.map(|seen| seen.address);
+    let known = client.address.or(seen).or(client.reserved);
+    known.map_or_else(|| client.source.to_string(), |address| address.to_string())
 }
 
 /// The site's database.
@@ -180,7 +179,8 @@ fn timeline(client: &ClientStatus, paint: Paint) -> String {
     let mut out = facts(&[
         ("client", client.name.to_string()),
         ("MAC", client.mac.to_string()),
-        ("address", address(client)),
+        ("address", client.reserved.map_or_else(|| client.source.to_string(), |own| own.to_string())),
+        ("is at", whereabouts(client.address, client.seen.as_ref())),
         (
             "disk",
             client.disk.as_ref().map_or_else(
@@ -222,6 +222,7 @@ mod tests {
     use netboot::Progress;
 
     use crate::control::api::BootStep;
+    use crate::whereabouts::{AddressSource, Sighting, Sign};
 
     fn status(epoch: &str, steps: usize) -> Status {
         let step = |n| BootStep {
@@ -248,7 +249,9 @@ mod tests {
                 name: "pc1".parse().unwrap(),
                 mac: "52:54:00:77:00:01".parse().unwrap(),
                 address: None,
+                seen: None,
                 reserved: None,
+                source: AddressSource::Pool,
                 boot: Some(BootStatus {
                     epoch: epoch.into(),
                     started: 0,
@@ -297,5 +300,14 @@ mod tests {
         let one = describe(&status("a", 2), true, Paint::PLAIN);
         assert!(one.contains("from the pool"), "{one}");
         assert!(one.contains("epoch a") && one.contains("1.500 s  step 1"), "{one}");
+
+        let mut beside = status("a", 2);
+        let client = &mut beside.clients[0];
+        client.source = AddressSource::OtherServer;
+        assert!(describe(&beside, false, Paint::PLAIN).contains("from the other DHCP server"));
+        beside.clients[0].seen = Some(Sighting { address: [10, 0, 0, 41].into(), by: Sign::Visit, at: 0 });
+        assert!(describe(&beside, false, Paint::PLAIN).contains("10.0.0.41"));
+        let one = describe(&beside, true, Paint::PLAIN);
+        assert!(one.contains("10.0.0.41: it fetched something from there at 19"), "{one}");
     }
 }

@@ -1,7 +1,11 @@
-//! Times for people.
+//! Times and places for people.
+
+use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+
+use crate::whereabouts::Sighting;
 
 /// A moment in milliseconds since 1970, in local time: `2026-11-21 14:03:07`.
 pub(super) fn moment(millis: u64) -> String {
@@ -13,6 +17,15 @@ pub(super) fn moment(millis: u64) -> String {
 /// A time span in milliseconds, in seconds: `12.345 s`.
 pub(super) fn seconds(millis: u64) -> String {
     format!("{}.{:03} s", millis / 1000, millis % 1000)
+}
+
+/// Which address a client has, and how that is known.
+pub(super) fn whereabouts(leased: Option<Ipv4Addr>, seen: Option<&Sighting>) -> String {
+    match (leased, seen) {
+        (Some(address), _) => format!("{address}, which is leased to it"),
+        (None, Some(Sighting { address, by, at })) => format!("{address}: {by} at {}", moment(*at)),
+        (None, None) => "not known, as it was not seen since the start".to_owned(),
+    }
 }
 
 #[cfg(test)]

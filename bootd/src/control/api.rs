@@ -11,6 +11,7 @@ use site::entity::{EntityName, Expression};
 use site::{Client, ClientName, Image, ImageName, MacAddr, StoreState, Version};
 
 use super::entities::wire::EntityView;
+use crate::whereabouts::{AddressSource, Sighting};
 
 /// An error, as every failing request answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +90,7 @@ pub(crate) enum ImportLine {
     Failed(Problem),
 }
 
-/// `GET /clients` and `GET /clients/{name}`: a client, and what it boots the next time only.
+/// `GET /clients` and `GET /clients/{name}`: a client, what it boots the next time only, and where it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ClientView {
     /// The client.
@@ -98,6 +99,14 @@ pub(crate) struct ClientView {
     /// What it boots the next time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) boot_once: Option<EntityName>,
+    /// The address that is leased to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leased: Option<Ipv4Addr>,
+    /// Where it was seen last, where another DHCP server gives the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seen: Option<Sighting>,
+    /// Where it gets an address from if its entry names none.
+    pub(crate) source: AddressSource,
 }
 
 /// `POST /boot-once`: what clients are to boot the next time, and only then.
@@ -246,10 +255,10 @@ pub(crate) struct Case {
     pub(crate) interface: String,
     /// The firmware, or iPXE.
     pub(crate) asks: String,
-    /// The address; `None`: one from the pool, or none.
+    /// The address; `None`: it is not known, or there is none.
     pub(crate) address: Option<Ipv4Addr>,
-    /// Whether it gets an address from the pool, if it has none yet.
-    pub(crate) from_pool: bool,
+    /// Where it gets its address from; `None`: from its entry, or it gets none.
+    pub(crate) source: Option<AddressSource>,
     /// The boot program.
     pub(crate) boot_program: Option<String>,
     /// The script's URL.
@@ -364,8 +373,13 @@ pub(crate) struct ClientStatus {
     pub(crate) mac: MacAddr,
     /// The address that it has leased.
     pub(crate) address: Option<Ipv4Addr>,
-    /// The address that its entry names; `None`: one from the pool.
+    /// Where it was seen last, where another DHCP server gives the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seen: Option<Sighting>,
+    /// The address that its entry names.
     pub(crate) reserved: Option<Ipv4Addr>,
+    /// Where it gets one from if its entry names none.
+    pub(crate) source: AddressSource,
     /// Its last boot.
     pub(crate) boot: Option<BootStatus>,
     /// Its disk.

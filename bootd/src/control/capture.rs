@@ -18,7 +18,6 @@ use super::Control;
 use super::answer::Wrong;
 use super::api::CaptureLimits;
 use super::explain::whose;
-use crate::state::unix_seconds;
 use crate::sys::Tap;
 use crate::taps::{Running, SNAP_LEN, TapError, pcap_header, pcap_record, worth_keeping};
 
@@ -45,8 +44,7 @@ pub(super) async fn capture(
             format!("give it one with: bootd client set {machine} --mac MAC"),
         ));
     };
-    let leased = state.leases.lock().by_mac(mac, unix_seconds()).map(|lease| lease.address);
-    let address = leased.or_else(|| site.client_by_mac(mac).and_then(|client| client.address));
+    let address = state.address_of(mac).or_else(|| site.client_by_mac(mac).and_then(|client| client.address));
     let running = control.taps.begin(mac, address)?;
     let (frames, told) = mpsc::channel(WAITING);
     let iscsi_port = (!limits.full).then_some(state.config.iscsi_port);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
+use netboot::Mode;
 use site::{Client, ClientChange, ClientName, Site};
 use tokio::task::spawn_blocking;
 
@@ -12,23 +13,30 @@ use super::Control;
 use super::answer::{Body, Wrong, edit};
 use super::api::{ClientView, Edit};
 use super::entities::who::By;
-use crate::state::State;
+use crate::state::{Link, State};
 
 type App = Extract<Arc<Control>>;
 
 pub(super) async fn list(Extract(control): App) -> Json<Vec<ClientView>> {
     let site = control.state.site.load();
-    Json(site.clients().into_iter().map(|client| view(&site, Client::clone(client))).collect())
+    Json(
+        site.clients().into_iter().map(|client| view(&control.state, &site, Client::clone(client))).collect(),
+    )
 }
 
 pub(super) async fn show(Extract(control): App, Path(name): Path<String>) -> Result<Json<ClientView>, Wrong> {
     let client = find(&control.state, &name.parse()?)?;
-    Ok(Json(view(&control.state.site.load(), client)))
+    Ok(Json(view(&control.state, &control.state.site.load(), client)))
 }
 
-fn view(site: &Site, client: Client) -> ClientView {
-    let boot_once = site.menu(&client.name).once;
-    ClientView { client, boot_once }
+fn view(state: &State, site: &Site, client: Client) -> ClientView {
+    ClientView {
+        boot_once: site.menu(&client.name).once,
+        leased: state.leased(client.mac),
+        seen: state.whereabouts.of(client.mac),
+        source: state.address_source(),
+        client,
+    }
 }
 
 pub(super) async fn add(
@@ -88,6 +96,7 @@ pub(super) fn forget(control: &Control, client: &Client) -> Result<(), Wrong> {
     // A script that is in the making knows the client still. Its disk goes, too.
     let _turn = control.state.script_turns.of(client.mac).blocking_lock();
     control.state.firmwares.lock().remove(&client.mac);
+    control.state.whereabouts.forget(client.mac);
     control.state.targets.close(client.name.as_str());
     for disk in control.state.engine.list() {
         if disk.request.client == client.name.as_str() {
@@ -148,17 +157,27 @@ fn check(state: &State, change: &ClientChange) -> Result<(), Wrong> {
 }
 
 fn served(state: &State, address: Ipv4Addr) -> Result<(), Wrong> {
-    if state.links.iter().any(|link| link.interface.can_have(address)) {
+    let on_a_link = state.links.iter().any(|link| link.interface.can_have(address));
+    let mut relayed = state.relayed.iter().filter_map(|settings| settings.subnet);
+    // Where another server gives the addresses, only its administrator knows which lie behind the routers.
+    let is_others = |link: &Link| link.settings.mode != Mode::Server && !link.interface.contains(address);
+    if on_a_link
+        || relayed.clone().any(|subnet| subnet.can_have(address))
+        || state.links.iter().any(is_others)
+    {
         return Ok(());
     }
-    let subnets: Vec<String> = state
-        .links
-        .iter()
-        .map(|link| {
-            let interface = &link.interface;
-            format!("{}/{} ({})", interface.address, interface.prefix_len, interface.name)
-        })
-        .collect();
+    let of_link = |link: &Link| {
+        let interface = &link.interface;
+        format!("{}/{} ({})", interface.address, interface.prefix_len, interface.name)
+    };
+    let links = state.links.iter().map(of_link);
+    let subnets: Vec<String> = links.chain(relayed.by_ref().map(|subnet| subnet.to_string())).collect();
     let error = format!("no client can have the address {address} here");
-    Err(Wrong::invalid(error, format!("choose one in the subnet of {}, not ours", subnets.join(" or "))))
+    let remedy = format!(
+        "choose one in the subnet of {}, not ours; a subnet behind a relay needs a table [dhcp.subnet.\"NETWORK/BITS\"] \
+         in bootd.toml",
+        subnets.join(" or ")
+    );
+    Err(Wrong::invalid(error, remedy))
 }

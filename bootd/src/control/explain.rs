@@ -15,8 +15,9 @@ use super::api::{Case, ExplainedDisk, ExplainedScript, Explanation};
 use super::{Control, boots, entities};
 use crate::boot::{Login, overlay_limit};
 use crate::scripts::Script;
-use crate::state::{Link, State, unix_seconds};
+use crate::state::{Link, State};
 use crate::texts;
+use crate::whereabouts::AddressSource;
 
 /// What stands for a secret, and for the epoch of a boot that has not begun.
 const MASK: &str = "****************";
@@ -42,7 +43,7 @@ pub(super) async fn explain(
             boot: None,
         }));
     };
-    let leased = state.leases.lock().by_mac(mac, unix_seconds()).map(|lease| lease.address);
+    let known = state.address_of(mac);
     let askers = [
         ("BIOS firmware", Asker::supposed(mac, Stage::Firmware, Some(Firmware::Bios))),
         ("UEFI x64 firmware", Asker::supposed(mac, Stage::Firmware, Some(Firmware::UefiX64))),
@@ -53,7 +54,7 @@ pub(super) async fn explain(
     for link in &state.links {
         for (asks, asker) in &askers {
             let plan = plan(asker, &link.interface, &site, &link.settings);
-            let mut case = case(link, asks, &plan, leased);
+            let mut case = case(link, asks, &plan, known);
             if link.settings.mode == Mode::Proxy && asker.stage == Stage::Firmware && plan.may_boot() {
                 case.why.extend(state.shapes.lock().advice(mac, link.interface.address));
             }
@@ -107,13 +108,16 @@ pub(super) fn whose(site: &Site, machine: &str) -> Result<(Option<MacAddr>, Opti
     Ok((mac, Some(entity.id().clone())))
 }
 
-fn case(link: &Link, asks: &str, plan: &BootPlan, leased: Option<Ipv4Addr>) -> Case {
-    let leased = leased.filter(|address| plan.lease && link.interface.contains(*address));
+fn case(link: &Link, asks: &str, plan: &BootPlan, known: Option<Ipv4Addr>) -> Case {
+    let gives = link.settings.mode == Mode::Server;
+    // What another server gives may lie behind a router.
+    let known = known.filter(|address| plan.lease && (!gives || link.interface.contains(*address)));
+    let source = AddressSource::of([link.settings.mode]);
     Case {
         interface: link.interface.name.clone(),
         asks: asks.to_owned(),
-        address: plan.address.or(leased),
-        from_pool: plan.lease && plan.address.is_none(),
+        address: plan.address.or(known),
+        source: Some(source).filter(|_| plan.lease && plan.address.is_none()),
         boot_program: plan.boot_program.as_ref().map(|program| program.name.clone()),
         script_url: plan.script_url.clone(),
         why: plan.why.iter().map(ToString::to_string).collect(),
@@ -165,6 +169,5 @@ async fn script(
 
 /// The address that the client would ask from; without a lease, one that stands for any in the subnet.
 pub(super) fn stand_in(state: &State, client: &Client, link: &Link) -> Ipv4Addr {
-    let leased = state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address);
-    client.address.or(leased).unwrap_or(link.interface.address)
+    client.address.or_else(|| state.address_of(client.mac)).unwrap_or(link.interface.address)
 }

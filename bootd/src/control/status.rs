@@ -13,7 +13,6 @@ use super::api::{ClientStatus, DiskState, ServerStatus, Status};
 use super::{Control, boots, clients};
 use crate::serve::dhcp;
 use crate::space;
-use crate::state::unix_seconds;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Which {
@@ -53,8 +52,10 @@ pub(super) async fn status(
         .map(|client| ClientStatus {
             name: client.name.clone(),
             mac: client.mac,
-            address: state.leases.lock().by_mac(client.mac, unix_seconds()).map(|lease| lease.address),
+            address: state.leased(client.mac),
+            seen: state.whereabouts.of(client.mac),
             reserved: client.address,
+            source: state.address_source(),
             boot: boots::last(&state.boots.lock(), client.mac),
             disk: disk_of(client),
         })

@@ -14,7 +14,7 @@
 //!   server, and as it must be where another server gives the addresses. Except that a machine which bootd knows,
 //!   and knows not to boot, gets nothing: what `bootd explain` says of it would not be true otherwise.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, Start, StepKind, plan, search};
 use site::entity::EntityName;
@@ -25,6 +25,7 @@ use crate::boot::ScriptError;
 use crate::events::Event;
 use crate::state::{Link, State, unix_millis, unix_seconds};
 use crate::sys::neighbour;
+use crate::whereabouts::Sign;
 
 /// What a visitor is to be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,11 +101,20 @@ pub(crate) enum Denied {
     File(String),
 }
 
+/// A visitor that is turned away.
+#[derive(Debug)]
+pub(crate) struct TurnedAway {
+    /// Why.
+    pub(crate) why: Denied,
+    /// Who it is, as far as that is known: in whose timeline it stands.
+    pub(crate) visitor: Option<MacAddr>,
+}
+
 /// What `peer`, which came by `link`, gets for what it asks.
 ///
 /// # Errors
 /// When it gets nothing, with the reason.
-pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, Denied> {
+pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, TurnedAway> {
     let site = state.site.load();
     let asked = match asked {
         Asked::File(path) => locate(state, holder(state, link, peer, &site, true), peer, path),
@@ -117,7 +127,17 @@ pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) ->
     let holder = holder(state, link, peer, &site, anyone);
     let plan_of =
         |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
-    decide(&Visitor { peer, holder, nobody: nobody(link) }, plan_of, asked)
+    if let (Some(mac), Mode::Proxy | Mode::Off) = (holder, link.settings.mode) {
+        state.whereabouts.saw(&site, mac, peer, Sign::Visit);
+    }
+    decide(&Visitor { peer, holder, nobody: nobody(link, peer) }, plan_of, asked).map_err(|why| {
+        // Whose own address it is may read of it, though it has no lease.
+        let supposed = || match link.settings.mode {
+            Mode::Server => self::holder(state, link, peer, &site, true),
+            Mode::Proxy | Mode::Off => None,
+        };
+        TurnedAway { why, visitor: holder.or_else(supposed) }
+    })
 }
 
 /// An address, and who is behind it.
@@ -129,11 +149,16 @@ struct Visitor {
 }
 
 /// What it means that it is unknown who is behind an address.
-fn nobody(link: &Link) -> &'static str {
+fn nobody(link: &Link, peer: Ipv4Addr) -> &'static str {
     match link.settings.mode {
         Mode::Server => "is leased to no machine",
+        Mode::Proxy | Mode::Off if link.interface.contains(peer) => {
+            "is the address of no network card that answers on this link"
+        }
+        // What relays pass on of its DHCP proves nothing: anyone can send that in another's name.
         Mode::Proxy | Mode::Off => {
-            "is neither a neighbour's on this link nor in the entry of a client behind a router"
+            "is behind a router, where only the address in a client's entry says whose it is (bootd client set NAME \
+             --address ADDRESS, and the same address for it in the other DHCP server)"
         }
     }
 }
@@ -201,16 +226,15 @@ pub(crate) fn tell_missing(
     state.events.emit(Event::Refused { service, peer, why });
 }
 
-/// Notes that a visitor was denied what it asked for: in the log, and in the timeline of who has that address.
-pub(crate) fn tell_refused(state: &State, service: &'static str, peer: SocketAddr, why: String) {
-    let holder = match peer.ip() {
-        IpAddr::V4(address) => {
-            let site = state.site.load();
-            state.leases.lock().holder(address, &site, unix_seconds())
-        }
-        IpAddr::V6(_) => None,
-    };
-    if let Some(mac) = holder {
+/// Notes that a visitor was denied what it asked for: in the log, and in its timeline.
+pub(crate) fn tell_refused(
+    state: &State,
+    service: &'static str,
+    peer: SocketAddr,
+    visitor: Option<MacAddr>,
+    why: String,
+) {
+    if let Some(mac) = visitor {
         state.boots.lock().record(mac, StepKind::Refused, &why, unix_millis());
     }
     state.events.emit(Event::Refused { service, peer, why });

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use arbitrary::{Result, Unstructured};
 use netboot::{
     Decision, Destination, Door, Interface, MessageType, Mode, Packet, Settings, Shapes, Subnet,
-    respond_as_proxy, server_of_answer, settings_for,
+    other_answer, respond_as_proxy, settings_for,
 };
 use site::{Client, Site};
 
@@ -44,7 +44,7 @@ fn play(input: &mut Unstructured<'_>) -> Result<()> {
             datagram(input)?
         };
         // Answers of other servers come in as well, by another way.
-        let _ = server_of_answer(&bytes);
+        let _ = other_answer(&bytes);
         proxy.handle(door, &bytes);
         if input.ratio(1, 8)? {
             proxy.shapes.on_fetch(mac(input.int_in_range(0..=7)?), proxy.now);

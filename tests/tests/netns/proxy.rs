@@ -72,6 +72,13 @@ fn bios_and_uefi_get_their_address_there_and_their_program_here() -> Result {
         // Whose address it is is known without a lease: the boot script comes, and the disk with it.
         let disk = client.fetch_script()?;
         client.sh(&["iscsi-inq", "-i", &disk.initiator, &disk.url()])?;
+        let at = format!("{}: it ", found.address);
+        for words in [["status", name].as_slice(), &["client", "show", name]] {
+            let told = site.daemon.cli(words)?.success()?;
+            ensure!(told.contains(&at) && told.contains("from the other DHCP server"), "{words:?}: {told}");
+        }
+        let explained = site.daemon.cli(&["explain", name])?.success()?;
+        ensure!(explained.contains(&found.address.to_string()), "{explained}");
         let steps = site.daemon.steps(name)?;
         let has =
             |word: &str| steps.iter().any(|step| step.what.contains(word) || step.detail.contains(word));

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netboot::{Mode, discover, server_of_answer};
+use netboot::{Mode, discover, other_answer};
 use site::MacAddr;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,6 +16,7 @@ use super::{MAX_DATAGRAM, PAUSE, SERVICE};
 use crate::events::Event;
 use crate::state::{Link, State, unix_seconds};
 use crate::sys::{Eavesdropper, PacketSender, WatchedEavesdropper};
+use crate::whereabouts::Sign;
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
@@ -58,8 +59,11 @@ async fn listen(listener: &WatchedEavesdropper, state: &State, link: &Link) {
         match listener.receive(&mut buffer).await {
             Ok(datagram) => {
                 let bytes = buffer.get(..datagram.len).unwrap_or_default();
-                if let Some(server) = server_of_answer(bytes) {
-                    heard(state, link, server);
+                if let Some(answer) = other_answer(bytes) {
+                    heard(state, link, answer.server);
+                    if answer.given && link.settings.mode != Mode::Server {
+                        state.whereabouts.saw(&state.site.load(), answer.mac, answer.address, Sign::Heard);
+                    }
                 }
             }
             Err(_) => sleep(PAUSE).await,

@@ -33,7 +33,7 @@ use self::head::{Head, HeadError, Method};
 use self::response::Response;
 use super::files::FileError;
 use super::script::{self, NoScript, RETRY_AFTER};
-use super::visitor::{Denied, Granted, admit, tell_missing, tell_refused, tell_unmade};
+use super::visitor::{Denied, Granted, TurnedAway, admit, tell_missing, tell_refused, tell_unmade};
 use super::{ServiceError, listen_on};
 use crate::boot::ScriptError;
 use crate::events::Event;
@@ -269,14 +269,14 @@ impl Service for Visit {
                 }
             },
             Ok(Granted::Mirrored { mirror, path, mac }) => self.mirrored(head, mac, &mirror, &path).await,
-            Err(e @ Denied::NotFound) => (Response::refusal(404, &e.to_string()), None),
-            Err(e) => {
+            Err(TurnedAway { why: e @ Denied::NotFound, .. }) => (Response::refusal(404, &e.to_string()), None),
+            Err(TurnedAway { why: e, visitor }) => {
                 let why = e.to_string();
                 if matches!(e, Denied::Script(_)) {
                     state.counters.scripts_refused.inc();
                 }
                 let response = Response::refusal(403, &why);
-                tell_refused(state, SERVICE, self.peer.into(), why);
+                tell_refused(state, SERVICE, self.peer.into(), visitor, why);
                 (response, None)
             }
         }

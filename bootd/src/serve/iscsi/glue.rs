@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use iscsi::{
@@ -23,6 +23,7 @@ use crate::events::Event;
 use crate::serve::{ServiceError, listen_on};
 use crate::state::{Link, State, unix_millis};
 use crate::systemd::Given;
+use crate::whereabouts::Sign;
 
 pub(super) const SERVICE: &str = "iscsi";
 
@@ -232,6 +233,9 @@ impl Teller {
             iscsi::Event::LoggedIn { initiator, .. } => {
                 state.counters.iscsi_logins.inc();
                 let Some(owner) = owner else { return };
+                if let IpAddr::V4(address) = peer.ip() {
+                    state.whereabouts.saw(&state.site.load(), owner.mac, address, Sign::Login);
+                }
                 let detail = format!("{initiator} from {}", peer.ip());
                 let number = state.boots.lock().on_login(owner.mac, owner.epoch, &detail, unix_millis());
                 state.tell(owner.mac, format!("{}: {detail}", StepKind::Login(number)));

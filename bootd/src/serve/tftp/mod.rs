@@ -34,7 +34,7 @@ use self::transfer::Unproven;
 use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
 use super::script::Which;
-use super::visitor::{Denied, Granted, admit, tell_missing, tell_refused, tell_unmade};
+use super::visitor::{Denied, Granted, TurnedAway, admit, tell_missing, tell_refused, tell_unmade};
 use super::{ServiceError, listen_error, run_until, script};
 use crate::events::Event;
 use crate::state::{Counters, Link, State, millis};
@@ -255,7 +255,7 @@ impl Visit {
             Ok(Granted::Script(mac, which)) => {
                 let request = match which {
                     Which::Autoexec | Which::Menu => request,
-                    Which::Boot | Which::Choice(_) => self.prove(socket, request).await?,
+                    Which::Boot | Which::Choice(_) => self.prove(socket, mac, request).await?,
                 };
                 match script::make(state, self.link, peer, mac, which).await {
                     Ok(text) => {
@@ -278,9 +278,9 @@ impl Visit {
                 }
             }
             // A client's patience with TFTP is shorter than the way to another server.
-            Ok(Granted::Mirrored { .. }) => {
+            Ok(Granted::Mirrored { mac, .. }) => {
                 let why = "what mirrors bring goes over HTTP";
-                Err(Some((ErrorCode::FileNotFound, self.refuse(why.to_owned()))))
+                Err(Some((ErrorCode::FileNotFound, self.refuse(Some(mac), why.to_owned()))))
             }
             // No name of TFTP's stands for these.
             Ok(
@@ -290,12 +290,14 @@ impl Visit {
                 | Granted::Register { .. }
                 | Granted::UserHome { .. },
             ) => Err(Some((ErrorCode::FileNotFound, Denied::NotFound.to_string()))),
-            Err(e @ Denied::NotFound) => Err(Some((ErrorCode::FileNotFound, e.to_string()))),
-            Err(e) => {
+            Err(TurnedAway { why: e @ Denied::NotFound, .. }) => {
+                Err(Some((ErrorCode::FileNotFound, e.to_string())))
+            }
+            Err(TurnedAway { why: e, visitor }) => {
                 if matches!(e, Denied::Script(_)) {
                     state.counters.scripts_refused.inc();
                 }
-                Err(Some((ErrorCode::AccessViolation, self.refuse(e.to_string()))))
+                Err(Some((ErrorCode::AccessViolation, self.refuse(visitor, e.to_string()))))
             }
         }
     }
@@ -306,6 +308,7 @@ impl Visit {
     async fn prove(
         &self,
         socket: &StdSocket,
+        mac: MacAddr,
         request: Request,
     ) -> Result<Request, Option<(ErrorCode, String)>> {
         match transfer::handshake(socket, request, &self.place).await {
@@ -313,14 +316,14 @@ impl Visit {
             Err(Unproven::Silent) => Err(None),
             Err(Unproven::NoOptions) => {
                 let why = "boot scripts go by TFTP only to clients that negotiate blksize, as iPXE does";
-                Err(Some((ErrorCode::AccessViolation, self.refuse(why.to_owned()))))
+                Err(Some((ErrorCode::AccessViolation, self.refuse(Some(mac), why.to_owned()))))
             }
         }
     }
 
     /// Tells whoever runs the site why a client got nothing, and hands the reason on.
-    fn refuse(&self, why: String) -> String {
-        tell_refused(&self.shared.state, SERVICE, self.peer.into(), why.clone());
+    fn refuse(&self, visitor: Option<MacAddr>, why: String) -> String {
+        tell_refused(&self.shared.state, SERVICE, self.peer.into(), visitor, why.clone());
         why
     }
 
