@@ -1,7 +1,8 @@
 """What no DHCP client sends, made with scapy: crafted.py INTERFACE SECONDS
 
 Options that lie about their length, names longer than their fields, senders that are somebody else, the server's own
-addresses, relays that there are not, and one machine that asks without end: ten thousand packets a second, for that long.
+addresses, relays that there are not, one machine that asks without end, and others each of which asks once: ten thousand
+packets a second, for that long.
 """
 
 import random
@@ -66,10 +67,22 @@ def crafted():
     yield packet(mac(), asks("offer", ("server_id", "10.77.0.66")), op=2, yiaddr="10.77.0.9", ports=(67, 68))
 
 
+def unheard_of():
+    """A DISCOVER of a machine that never asked before, and never will again."""
+    frame = bytearray(packet(NOISY, asks("discover")))
+    frame[40:42] = b"\0\0"  # no checksum of UDP's
+    for number in range(1 << 32):
+        name = b"\x02\x01" + number.to_bytes(4, "big")
+        frame[6:12] = frame[70:76] = name
+        frame[46:50] = name[2:]
+        yield bytes(frame)
+
+
 def main():
     interface, seconds = sys.argv[1], float(sys.argv[2])
     frames = list(crafted())
     noise = packet(NOISY, asks("discover"))
+    strangers = unheard_of()
     socket = conf.L2socket(iface=interface)
     print("crafted", len(frames), flush=True)
     until = time.monotonic() + seconds
@@ -77,8 +90,9 @@ def main():
     while time.monotonic() < until:
         for frame in frames:
             socket.outs.send(frame)
-            for _ in range(20):
+            for _ in range(10):
                 socket.outs.send(noise)
+                socket.outs.send(next(strangers))
             sent += 21
             # Faster, and it is the bridge between the namespaces that loses what others say, whatever the server does.
             time.sleep(0.002)

@@ -4,6 +4,7 @@
 //! journal is written before the answer leaves. Where requests come in, and the ways in which an answer reaches its
 //! client, are in [`door`].
 
+mod crowd;
 mod door;
 mod lookout;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netboot::{
     Asker, BootPlan, Decision, DhcpEvent, Door, Lease, LeaseChange, Mode, Outcome, Packet, Reloads, Reply,
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::lookout::warnings;
 
+use self::crowd::{Crowd, Rank, Verdict};
 use self::door::{Entrance, Watched};
 use self::lookout::Lookout;
 use self::trial::Trials;
@@ -103,6 +105,7 @@ impl Dhcp {
             state,
             journal: Mutex::new(self.journal),
             allowance: Allowance::new(BURST, PER_SECOND),
+            crowd: Crowd::new(),
             reloads: Mutex::default(),
         });
         if self.entrances.is_empty() {
@@ -137,6 +140,7 @@ struct Shared {
     state: Arc<State>,
     journal: Mutex<Journal>,
     allowance: Allowance,
+    crowd: Crowd,
     reloads: Mutex<Reloads>,
 }
 
@@ -249,8 +253,32 @@ impl Shared {
             state.counters.dhcp_dropped.inc();
             return None;
         }
+        if let Verdict::Dropped { news } = self.crowd.admit(|| self.rank(packet.mac)) {
+            state.counters.dhcp_flooded.inc();
+            if news {
+                let what = "more requests come than there is time to answer, so those of machines that are no clients are \
+                            dropped (dhcp_flooded in bootd status --json counts them): bootd capture shows the packets \
+                            of one of them, and the switch at which port it is";
+                state.events.emit(Event::Trouble { service: SERVICE, what: what.to_owned() });
+            }
+            return None;
+        }
+        let begun = Instant::now();
         self.mark(&mut packet);
-        self.answer(link, door, &packet, peer)
+        let answer = self.answer(link, door, &packet, peer);
+        self.crowd.took(begun.elapsed());
+        answer
+    }
+
+    fn rank(&self, mac: MacAddr) -> Rank {
+        let state = &self.state;
+        if state.site.load().client_by_mac(mac).is_some() {
+            Rank::Client
+        } else if state.leased(mac).is_some() {
+            Rank::Lessee
+        } else {
+            Rank::Stranger
+        }
     }
 
     /// Answers anew after somebody was found to use the address that was offered.

@@ -31,7 +31,13 @@ impl Lab {
         let allowance = Allowance::new(BURST, PER_SECOND);
         Self {
             place,
-            shared: Shared { state, journal: Mutex::new(journal), allowance, reloads: Mutex::default() },
+            shared: Shared {
+                state,
+                journal: Mutex::new(journal),
+                allowance,
+                crowd: Crowd::new(),
+                reloads: Mutex::default(),
+            },
             told,
         }
     }
@@ -155,6 +161,27 @@ fn one_machines_flood_is_dropped_and_anothers_request_answered() {
     assert!(answered < 2 * BURST as usize, "{answered}");
     assert!(lab.shared.state.counters.dhcp_dropped.get() > 8 * u64::from(BURST));
     assert!(lab.handle(&request(testing::MAC, MessageType::Discover, &[])).is_some());
+}
+
+#[test]
+fn in_a_flood_of_strangers_clients_and_machines_with_a_lease_are_served() {
+    let mut lab = Lab::new();
+    let lessee = MacAddr::new([2, 0, 0, 0, 0, 8]);
+    let discover = |mac| request(mac, MessageType::Discover, &BIOS);
+    let offered = yiaddr(&lab.handle(&discover(lessee)).unwrap());
+    let options = [(54, &[10, 0, 0, 1][..]), (50, &offered.octets()[..])];
+    assert!(lab.handle(&request(lessee, MessageType::Request, &options)).is_some());
+    lab.told();
+    // Much is owed; each packet is looked at within the moment.
+    lab.shared.crowd.took(Duration::from_millis(399));
+    assert!(lab.handle(&discover(STRANGER)).is_none());
+    assert!(lab.handle(&discover(lessee)).is_some());
+    lab.shared.crowd.took(Duration::from_millis(500));
+    assert!(lab.handle(&discover(lessee)).is_none());
+    assert!(lab.handle(&discover(testing::MAC)).is_some());
+    assert_eq!(lab.shared.state.counters.dhcp_flooded.get(), 2);
+    let told: Vec<_> = lab.told().into_iter().filter(|line| line.contains("dhcp_flooded")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
 }
 
 #[test]
