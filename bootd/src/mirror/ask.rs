@@ -12,8 +12,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, ETAG, HOST, HeaderName, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, LOCATION, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HOST, HeaderName,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, USER_AGENT,
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -33,11 +33,42 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The most redirections that are followed for one file. More are a circle.
 const MAX_REDIRECTS: usize = 5;
 
-/// What is known of a file that is stored, so that it is sent only if it has changed.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Known {
+/// How long ago a file must have been changed for its date to tell it from all of its other versions, whose dates count in
+/// seconds (RFC 9110, section 8.8.2.2).
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// How an upstream names a version of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Version {
+    /// Its entity tag and date, as they were said.
     pub(super) etag: Option<String>,
     pub(super) last_modified: Option<String>,
+}
+
+impl Version {
+    /// What no other version has: only by that may pieces be put together (RFC 9110, section 13.1.5).
+    pub(super) fn unique(&self) -> Option<&str> {
+        match &self.etag {
+            Some(etag) => Some(etag.as_str()).filter(|etag| !etag.starts_with("W/")),
+            None => {
+                let age = SystemTime::now().duration_since(self.modified()?).ok()?;
+                self.last_modified.as_deref().filter(|_| age >= SETTLED)
+            }
+        }
+    }
+
+    /// When it was made, as the upstream says.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.last_modified.as_deref()?).ok()
+    }
+}
+
+/// Which part of a file is wanted.
+pub(super) enum Wish<'a> {
+    /// All of it, unless it is this version.
+    Changed(&'a Version),
+    /// What comes behind so many bytes of that version, of which nothing is said if no other could be taken for it.
+    Rest(u64, Option<&'a str>),
 }
 
 /// What an upstream answers.
@@ -50,11 +81,11 @@ pub(super) enum Answer {
 
 /// A file that begins to come.
 pub(super) struct Arriving {
-    /// Its length, if that is said.
+    /// The length of all of it, if that is said.
     pub(super) len: Option<u64>,
-    /// Its entity tag and date, as they were said.
-    pub(super) etag: Option<String>,
-    pub(super) last_modified: Option<String>,
+    /// Where in it begins what comes.
+    pub(super) from: u64,
+    pub(super) version: Version,
     url: String,
     silence: Duration,
     body: Incoming,
@@ -90,27 +121,31 @@ impl Arriving {
             }
         }
     }
-
-    /// When the file was made, as the upstream says.
-    pub(super) fn modified(&self) -> Option<SystemTime> {
-        httpdate::parse_http_date(self.last_modified.as_deref()?).ok()
-    }
 }
 
 /// Asks for the file at `url`.
 ///
 /// # Errors
 /// When it can't be had.
-pub(super) async fn ask(upstream: &Upstream, url: &Url, known: &Known) -> Result<Answer, MirrorError> {
+pub(super) async fn ask(upstream: &Upstream, url: &Url, wish: &Wish<'_>) -> Result<Answer, MirrorError> {
     let mut at = url.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let (response, connection) = request(&at, known, upstream.silence).await?;
+        let (response, connection) = request(&at, wish, upstream.silence).await?;
         let status = response.status();
         match status {
             StatusCode::OK => {
                 return Ok(Answer::File(Box::new(arriving(&at, upstream.silence, response, connection))));
             }
-            StatusCode::NOT_MODIFIED if known.etag.is_some() || known.last_modified.is_some() => {
+            StatusCode::PARTIAL_CONTENT if matches!(wish, Wish::Rest(..)) => {
+                let arriving = rest(arriving(&at, upstream.silence, response, connection), wish);
+                let wrong = || MirrorError::Upstream {
+                    url: at.to_string(),
+                    what: "the upstream sends another piece than it was asked for".into(),
+                };
+                return arriving.map(|arriving| Answer::File(Box::new(arriving))).ok_or_else(wrong);
+            }
+            StatusCode::NOT_MODIFIED if matches!(wish, Wish::Changed(known) if **known != Version::default()) =>
+            {
                 return Ok(Answer::Unchanged);
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => {
@@ -131,15 +166,36 @@ pub(super) async fn ask(upstream: &Upstream, url: &Url, known: &Known) -> Result
 }
 
 fn arriving(url: &Url, silence: Duration, response: Response<Incoming>, connection: Connection) -> Arriving {
+    let piece = header(&response, CONTENT_RANGE).as_deref().and_then(content_range);
     Arriving {
-        len: header(&response, CONTENT_LENGTH).and_then(|len| len.parse().ok()),
-        etag: header(&response, ETAG),
-        last_modified: header(&response, LAST_MODIFIED),
+        len: match piece {
+            Some((_, len)) => len,
+            None => header(&response, CONTENT_LENGTH).and_then(|len| len.parse().ok()),
+        },
+        from: piece.map_or(0, |(from, _)| from),
+        version: Version { etag: header(&response, ETAG), last_modified: header(&response, LAST_MODIFIED) },
         url: url.to_string(),
         silence,
         body: response.into_body(),
         _connection: connection,
     }
+}
+
+/// A piece of a file, if it is the one that was asked for.
+fn rest(arriving: Arriving, wish: &Wish<'_>) -> Option<Arriving> {
+    let Wish::Rest(from, _) = wish else { return None };
+    (arriving.from == *from).then_some(arriving)
+}
+
+/// Where the piece begins that `Content-Range` tells of, and how long all of it is: `bytes 500-999/1000`.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, all) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (from, to) = range.split_once('-')?;
+    let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
+    let all = if all == "*" { None } else { Some(all.parse().ok()?) };
+    // What ends before the file does would have to be asked for again.
+    let is_rest = from <= to && all.is_none_or(|all: u64| to.checked_add(1) == Some(all));
+    is_rest.then_some((from, all))
 }
 
 fn header(response: &Response<Incoming>, name: HeaderName) -> Option<String> {
@@ -148,7 +204,7 @@ fn header(response: &Response<Incoming>, name: HeaderName) -> Option<String> {
 
 async fn request(
     url: &Url,
-    known: &Known,
+    wish: &Wish<'_>,
     silence: Duration,
 ) -> Result<(Response<Incoming>, Connection), MirrorError> {
     let io =
@@ -163,8 +219,8 @@ async fn request(
     };
     let late = |_| MirrorError::Silent { url: url.to_string(), after: CONNECT };
     match timeout(CONNECT, connect).await.map_err(late)?? {
-        Stream::Plain(stream) => send(url, known, silence, stream).await,
-        Stream::Tls(stream) => send(url, known, silence, *stream).await,
+        Stream::Plain(stream) => send(url, wish, silence, stream).await,
+        Stream::Tls(stream) => send(url, wish, silence, *stream).await,
     }
 }
 
@@ -175,7 +231,7 @@ enum Stream {
 
 async fn send(
     url: &Url,
-    known: &Known,
+    wish: &Wish<'_>,
     silence: Duration,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(Response<Incoming>, Connection), MirrorError> {
@@ -192,11 +248,16 @@ async fn send(
         // What is compressed on the way would have neither the length nor the sum of the file.
         .header(ACCEPT_ENCODING, "identity")
         .header(CONNECTION, "close");
-    if let Some(etag) = &known.etag {
-        request = request.header(IF_NONE_MATCH, etag);
-    }
-    if let Some(date) = &known.last_modified {
-        request = request.header(IF_MODIFIED_SINCE, date);
+    let mut with = |name: HeaderName, value: &str| request = std::mem::take(&mut request).header(name, value);
+    match wish {
+        Wish::Changed(Version { etag, last_modified }) => {
+            etag.iter().for_each(|etag| with(IF_NONE_MATCH, etag));
+            last_modified.iter().for_each(|date| with(IF_MODIFIED_SINCE, date));
+        }
+        Wish::Rest(from, version) => {
+            with(RANGE, &format!("bytes={from}-"));
+            version.iter().for_each(|version| with(IF_RANGE, version));
+        }
     }
     let request = request.body(Empty::new()).map_err(|e| MirrorError::Internal(e.to_string()))?;
     let response = within(url, silence, sender.send_request(request)).await?;
@@ -258,4 +319,41 @@ fn trust() -> Result<Arc<ClientConfig>, String> {
         Ok(Arc::new(config))
     });
     trust.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_goes_on_to_the_end_is_the_rest() {
+        assert_eq!(content_range("bytes 500-999/1000"), Some((500, Some(1000))));
+        assert_eq!(content_range("bytes 500-999/*"), Some((500, None)));
+        for wrong in [
+            "bytes 500-998/1000",
+            "bytes 999-500/1000",
+            "bytes */1000",
+            "bytes 0-18446744073709551615/18446744073709551615",
+            "500-999/1000",
+            "bytes 500-/1000",
+            "",
+        ] {
+            assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_by_what_no_other_version_has_are_pieces_put_together() {
+        let version = |etag: &str, date: Option<SystemTime>| Version {
+            etag: Some(etag.to_owned()).filter(|etag| !etag.is_empty()),
+            last_modified: date.map(httpdate::fmt_http_date),
+        };
+        let now = SystemTime::now();
+        let old = now - Duration::from_secs(3600);
+        assert_eq!(version("\"a\"", None).unique(), Some("\"a\""));
+        assert_eq!(version("W/\"a\"", Some(old)).unique(), None);
+        assert_eq!(version("", Some(old)).unique(), Some(httpdate::fmt_http_date(old).as_str()));
+        assert_eq!(version("", Some(now)).unique(), None, "it may change within this second");
+        assert_eq!(version("", None).unique(), None);
+    }
 }

@@ -94,6 +94,14 @@ pub(crate) enum MirrorError {
         /// The limit.
         limit: u64,
     },
+    /// It was not there in time for who can't be sent it piece by piece.
+    #[error("{path} of mirror {mirror} is on its way; ask again when it is there")]
+    OnItsWay {
+        /// Which.
+        mirror: String,
+        /// The file.
+        path: String,
+    },
     /// Too many files are being fetched.
     #[error("too many files are being fetched, ask again later")]
     Busy,
@@ -120,7 +128,7 @@ impl MirrorError {
         match self {
             Self::Unknown(_) | Self::NotThere { .. } => 404,
             Self::NoSum { .. } => 403,
-            Self::Busy => 503,
+            Self::Busy | Self::OnItsWay { .. } => 503,
             Self::Silent { .. } => 504,
             Self::Status { .. }
             | Self::Redirected { .. }

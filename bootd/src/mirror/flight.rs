@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
-use super::ask::{self, Answer, Arriving};
+use super::ask::{self, Answer, Arriving, Version, Wish};
 use super::error::MirrorError;
 use super::store::{Files, Key, Known};
 use super::sums::{Sum, show_sum};
@@ -26,6 +27,18 @@ pub(crate) const HELD_BACK: u64 = 64 * 1024;
 
 /// How many pieces may wait for the disk, each of what one read of the connection yields. Then the upstream waits.
 const PIECES: usize = 32;
+
+/// How often in a row a file is gone on with that broke off, and how long is waited before each time.
+const RESUMES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// After so many more bytes an upstream that broke off has as many tries again.
+const PROGRESS: u64 = 1 << 20;
 
 /// How far a file is.
 #[derive(Debug, Clone)]
@@ -89,11 +102,11 @@ async fn run(
 ) -> Result<Landed, MirrorError> {
     let known = match &order.stored {
         Some(Known { etag, last_modified, .. }) => {
-            ask::Known { etag: etag.clone(), last_modified: last_modified.clone() }
+            Version { etag: etag.clone(), last_modified: last_modified.clone() }
         }
-        None => ask::Known::default(),
+        None => Version::default(),
     };
-    let arriving = match ask::ask(&order.upstream, &order.url, &known).await? {
+    let arriving = match ask::ask(&order.upstream, &order.url, &Wish::Changed(&known)).await? {
         Answer::File(arriving) => arriving,
         Answer::Unchanged => {
             let known = order
@@ -112,19 +125,20 @@ async fn receive(
     order: &Order,
     files: &Arc<Files>,
     told: &Arc<watch::Sender<Phase>>,
-    mut arriving: Arriving,
+    arriving: Arriving,
 ) -> Result<Landed, MirrorError> {
     let limit = files.limit();
     let too_large = || MirrorError::TooLarge { url: order.url.to_string(), limit };
     if arriving.len.is_some_and(|len| len > limit) {
         return Err(too_large());
     }
+    let about = About { len: arriving.len, version: arriving.version.clone() };
     let (file, path) = {
         let (files, key) = (Arc::clone(files), order.key.clone());
         blocking(move || files.begin(&key)).await?
     };
     let file = Arc::new(file);
-    if let Some(len) = arriving.len {
+    if let Some(len) = about.len {
         told.send_replace(Phase::Arriving { file: Arc::clone(&file), len, written: 0 });
     }
     let (pieces, queue) = mpsc::channel(PIECES);
@@ -134,7 +148,8 @@ async fn receive(
     };
     let came = async {
         let mut length = 0;
-        while let Some(piece) = arriving.next().await? {
+        let mut coming = Coming { order, about: &about, arriving, behind: 0, resumed: 0, resumed_at: 0 };
+        while let Some(piece) = coming.next(length).await? {
             length += piece.len() as u64;
             if length > limit {
                 return Err(too_large());
@@ -150,7 +165,7 @@ async fn receive(
     drop(pieces);
     let written = writer.await.map_err(|e| MirrorError::Internal(e.to_string()))?;
     let landed = match (came, written) {
-        (Ok(_), Ok((length, got))) => land(order, files, &arriving, &file, length, got).await,
+        (Ok(_), Ok((length, got))) => land(order, files, &about, &file, length, got).await,
         (Err(e), _) | (_, Err(e)) => Err(e),
     };
     if landed.is_err() {
@@ -159,18 +174,89 @@ async fn receive(
     landed
 }
 
+/// What was said of the file at its beginning.
+struct About {
+    len: Option<u64>,
+    version: Version,
+}
+
+/// A file that comes, and is gone on with if it breaks off: the pieces are of one version, or there is a sum by which the whole
+/// is known.
+struct Coming<'a> {
+    order: &'a Order,
+    about: &'a About,
+    arriving: Arriving,
+    /// How much of what comes we have already: the upstream begins anew.
+    behind: u64,
+    resumed: usize,
+    /// How much there was then.
+    resumed_at: u64,
+}
+
+impl Coming<'_> {
+    /// What comes behind the first `at` bytes; `None`: nothing more.
+    async fn next(&mut self, at: u64) -> Result<Option<Bytes>, MirrorError> {
+        loop {
+            match self.arriving.next().await {
+                Ok(Some(mut piece)) => {
+                    let known = usize::try_from(self.behind).unwrap_or(usize::MAX).min(piece.len());
+                    self.behind -= known as u64;
+                    let piece = piece.split_off(known);
+                    if !piece.is_empty() {
+                        return Ok(Some(piece));
+                    }
+                }
+                Ok(None) => return Ok(None),
+                Err(e) => self.resume(at, e).await?,
+            }
+        }
+    }
+
+    /// Asks for what comes behind the first `at` bytes, after `error`.
+    async fn resume(&mut self, at: u64, mut error: MirrorError) -> Result<(), MirrorError> {
+        let version = self.about.version.unique();
+        if version.is_none() && self.order.wanted.is_none() {
+            return Err(error);
+        }
+        if at >= self.resumed_at.saturating_add(PROGRESS) {
+            self.resumed = 0;
+        }
+        while let Some(wait) = RESUMES.get(self.resumed).filter(|_| error.is_upstreams()) {
+            (self.resumed, self.resumed_at) = (self.resumed + 1, at);
+            tokio::time::sleep(*wait).await;
+            match ask::ask(&self.order.upstream, &self.order.url, &Wish::Rest(at, version)).await {
+                Ok(Answer::File(arriving)) => {
+                    let same = version.is_none() || arriving.version.unique() == version;
+                    // A piece need not say its version again: it would not have been sent of another.
+                    let same = same || arriving.from > 0 && arriving.version == Version::default();
+                    if !same || arriving.len != self.about.len {
+                        let what = "it broke off, and the upstream has another version of it now".to_owned();
+                        return Err(MirrorError::Upstream { url: self.order.url.to_string(), what });
+                    }
+                    self.behind = at - arriving.from;
+                    self.arriving = *arriving;
+                    return Ok(());
+                }
+                Ok(Answer::Unchanged) => return Err(error),
+                Err(e) => error = e,
+            }
+        }
+        Err(error)
+    }
+}
+
 /// Looks whether what came is what it should be, and puts it in its place.
 async fn land(
     order: &Order,
     files: &Arc<Files>,
-    arriving: &Arriving,
+    about: &About,
     file: &Arc<File>,
     length: u64,
     got: Sum,
 ) -> Result<Landed, MirrorError> {
     let url = order.url.to_string();
-    if arriving.len.is_some_and(|len| len != length) {
-        let what = format!("{length} bytes came of {}", arriving.len.unwrap_or_default());
+    if about.len.is_some_and(|len| len != length) {
+        let what = format!("{length} bytes came of {}", about.len.unwrap_or_default());
         return Err(MirrorError::Upstream { url, what });
     }
     if let Some(wanted) = order.wanted.filter(|wanted| *wanted != got) {
@@ -183,13 +269,13 @@ async fn land(
         size: length,
         sha256: show_sum(&got),
         verified: order.wanted.is_some(),
-        etag: arriving.etag.clone(),
-        last_modified: arriving.last_modified.clone(),
+        etag: about.version.etag.clone(),
+        last_modified: about.version.last_modified.clone(),
         fetched: now,
         checked: now,
     };
     let (files, key, file) = (Arc::clone(files), order.key.clone(), Arc::clone(file));
-    let modified = arriving.modified();
+    let modified = about.version.modified();
     blocking(move || {
         // Clients ask again by the date that they were told.
         if let Some(modified) = modified {

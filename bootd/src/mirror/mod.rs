@@ -10,6 +10,7 @@
 //! - **Current.** What has a sum is current as long as that is its sum. What has none is asked after again when it is
 //!   older than the mirror says, by its entity tag and date.
 //! - **There.** While the upstream is down, what is stored is served.
+//! - **Gone on with.** An upstream that breaks off is asked for the rest, of the same version.
 //! - **Bounded.** All mirrors together keep no more than `limit` in `[mirror]` of `bootd.toml`; what was not used for
 //!   longest goes ([`store`]).
 
@@ -98,6 +99,21 @@ impl Mirrors {
         self.get_wanted(upstream, path, wanted).await
     }
 
+    /// The file at `path` of a mirror, when all of it is there, which is waited for so long. It goes on coming then.
+    ///
+    /// # Errors
+    /// When it can't be had, or not in time.
+    pub(crate) async fn whole(
+        &self,
+        upstream: &Upstream,
+        path: &FilePath,
+        patience: Duration,
+    ) -> Result<OpenFile, MirrorError> {
+        let whole = async { self.landed(&key(upstream, path), self.get(upstream, path).await?).await };
+        let late = |_| MirrorError::OnItsWay { mirror: upstream.name.clone(), path: path.to_string() };
+        tokio::time::timeout(patience, whole).await.map_err(late)?
+    }
+
     /// What is stored, by mirror and path, with when it was used last.
     pub(crate) fn all(&self) -> Vec<(String, Known, u64)> {
         self.files.all().into_iter().map(|((mirror, _), known, used)| (mirror, known, used)).collect()
@@ -129,7 +145,7 @@ impl Mirrors {
         path: &FilePath,
         wanted: Option<Sum>,
     ) -> Result<Got, MirrorError> {
-        let key: Key = (upstream.name.clone(), path.to_string());
+        let key = key(upstream, path);
         let stored = self.files.known(&key);
         if stored.as_ref().is_some_and(|known| is_current(known, upstream, wanted))
             && let Some(file) = self.read(&key).await?
@@ -219,6 +235,20 @@ impl Mirrors {
         self.read(key).await?.map(Got::Stored).ok_or(error)
     }
 
+    /// A file when all of it is there.
+    async fn landed(&self, key: &Key, got: Got) -> Result<OpenFile, MirrorError> {
+        match got {
+            Got::Stored(file) => Ok(file),
+            Got::Arriving { mut flight, .. } => {
+                if let Some(e) = failure(&mut flight).await {
+                    return Err(e);
+                }
+                let gone = || MirrorError::Internal("what was stored is gone".into());
+                self.read(key).await?.ok_or_else(gone)
+            }
+        }
+    }
+
     async fn read(&self, key: &Key) -> Result<Option<OpenFile>, MirrorError> {
         let (files, key) = (Arc::clone(&self.files), key.clone());
         spawn_blocking(move || files.read(&key)).await.map_err(|e| MirrorError::Internal(e.to_string()))?
@@ -256,17 +286,8 @@ impl Mirrors {
         let netboot::Asked::File(path) = netboot::parse_tftp_path(list) else {
             return Err(wrong("that is no path"));
         };
-        let key: Key = (upstream.name.clone(), path.to_string());
-        let mut file = match self.get_wanted(upstream, &path, None).await? {
-            Got::Stored(file) => file,
-            Got::Arriving { mut flight, .. } => {
-                if let Some(e) = failure(&mut flight).await {
-                    return Err(e);
-                }
-                let gone = || MirrorError::Internal("what was stored is gone".into());
-                self.read(&key).await?.ok_or_else(gone)?
-            }
-        };
+        let key = key(upstream, &path);
+        let mut file = self.landed(&key, self.get_wanted(upstream, &path, None).await?).await?;
         let now = self.files.known(&key).map(|known| known.sha256).unwrap_or_default();
         if let Some((of, sums)) = self.lists.lock().get(&key)
             && *of == now
@@ -289,6 +310,10 @@ impl Mirrors {
         self.lists.lock().insert(key, (now, Arc::clone(&sums)));
         Ok(sums)
     }
+}
+
+fn key(upstream: &Upstream, path: &FilePath) -> Key {
+    (upstream.name.clone(), path.to_string())
 }
 
 /// Why a flight ended, if it did not land.

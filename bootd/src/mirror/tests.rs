@@ -1,5 +1,7 @@
 //! Mirrors against upstreams that are down, slow, short, wrong and gone.
 
+mod resume;
+
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
@@ -27,6 +29,8 @@ struct Page {
     pause: Option<usize>,
     breaks_off: bool,
     no_length: bool,
+    /// Whether a piece of it can be had.
+    ranges: bool,
 }
 
 fn page(body: &[u8]) -> Page {
@@ -37,6 +41,7 @@ fn page(body: &[u8]) -> Page {
         pause: None,
         breaks_off: false,
         no_length: false,
+        ranges: false,
     }
 }
 
@@ -45,6 +50,8 @@ struct Server {
     port: u16,
     pages: Arc<Mutex<HashMap<String, Page>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// What `Range` and `If-Range` said of each request.
+    ranges: Arc<Mutex<Vec<String>>>,
     go_on: Arc<Notify>,
     down: Arc<AtomicBool>,
     open: Arc<AtomicUsize>,
@@ -57,21 +64,23 @@ impl Server {
             port: listener.local_addr().unwrap().port(),
             pages: Arc::default(),
             asked: Arc::default(),
+            ranges: Arc::default(),
             go_on: Arc::default(),
             down: Arc::default(),
             open: Arc::default(),
         };
         let (pages, asked, go_on) = (server.pages.clone(), server.asked.clone(), server.go_on.clone());
-        let (down, open) = (server.down.clone(), server.open.clone());
+        let (down, open, ranges) = (server.down.clone(), server.open.clone(), server.ranges.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 if down.load(Ordering::Relaxed) {
                     continue;
                 }
                 let (pages, asked, go_on, open) = (pages.clone(), asked.clone(), go_on.clone(), open.clone());
+                let ranges = ranges.clone();
                 tokio::spawn(async move {
                     open.fetch_add(1, Ordering::Relaxed);
-                    let _ = answer(stream, &pages, &asked, &go_on).await;
+                    let _ = answer(stream, &pages, &asked, &ranges, &go_on).await;
                     open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -86,6 +95,13 @@ impl Server {
     /// How often `path` was asked for.
     fn asked(&self, path: &str) -> usize {
         self.asked.lock().iter().filter(|asked| *asked == path).count()
+    }
+
+    /// Waits until it was asked so often.
+    async fn wait_for_requests(&self, times: usize) {
+        while self.asked.lock().len() < times {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn upstream(&self) -> Upstream {
@@ -106,6 +122,7 @@ async fn answer(
     mut stream: TcpStream,
     pages: &Mutex<HashMap<String, Page>>,
     asked: &Mutex<Vec<String>>,
+    ranges: &Mutex<Vec<String>>,
     go_on: &Notify,
 ) -> std::io::Result<()> {
     let mut head = Vec::new();
@@ -114,7 +131,15 @@ async fn answer(
     }
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap().to_owned();
+    let said = |name: &str| {
+        let value = head
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix(name).map(|_| line[name.len()..].to_owned()));
+        value.unwrap_or_default()
+    };
+    let (range, version) = (said("range: "), said("if-range: "));
     asked.lock().push(path.clone());
+    ranges.lock().push(if range.is_empty() { String::new() } else { format!("{range} {version}") });
     let Some(page) = pages.lock().get(&path).cloned() else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
     };
@@ -122,19 +147,27 @@ async fn answer(
     if tag.is_some_and(|tag| head.to_lowercase().contains(&format!("if-none-match: {tag}").to_lowercase())) {
         return stream.write_all(b"HTTP/1.1 304 Not Modified\r\n\r\n").await;
     }
-    let mut text = format!("HTTP/1.1 {}\r\nConnection: close\r\n", page.status);
+    let is_it = version.is_empty() || tag == Some(version.as_str());
+    let from = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')?.parse().ok());
+    let from = from.filter(|_| page.ranges && is_it).unwrap_or(0);
+    let status = if from > 0 { "206 Partial Content" } else { page.status };
+    let mut text = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
     if !page.no_length {
-        text += &format!("Content-Length: {}\r\n", page.body.len());
+        text += &format!("Content-Length: {}\r\n", page.body.len() - from);
+    }
+    if from > 0 {
+        text += &format!("Content-Range: bytes {from}-{}/{}\r\n", page.body.len() - 1, page.body.len());
     }
     for line in &page.lines {
         text += &format!("{line}\r\n");
     }
     stream.write_all(format!("{text}\r\n").as_bytes()).await?;
-    let first = page.pause.unwrap_or(page.body.len());
-    stream.write_all(&page.body[..first]).await?;
+    let body = &page.body[from..];
+    let first = page.pause.unwrap_or(body.len()).min(body.len());
+    stream.write_all(&body[..first]).await?;
     if page.pause.is_some() && !page.breaks_off {
         go_on.notified().await;
-        stream.write_all(&page.body[first..]).await?;
+        stream.write_all(&body[first..]).await?;
     }
     Ok(())
 }

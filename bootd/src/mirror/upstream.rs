@@ -87,6 +87,14 @@ impl Upstream {
         Some(build())
     }
 
+    /// The mirror of that name.
+    ///
+    /// # Errors
+    /// When the site has none, or what it says of it makes no sense.
+    pub(crate) fn named(site: &Site, name: &str) -> Result<Self, MirrorError> {
+        Self::of(site, name).unwrap_or_else(|| Err(MirrorError::Unknown(name.to_owned())))
+    }
+
     /// The names of all mirrors of the site.
     pub(crate) fn names(site: &Site) -> Vec<String> {
         site.model().entities(MIRROR_TYPE).map(|entity| entity.id().name.as_str().to_owned()).collect()

@@ -269,7 +269,9 @@ impl Service for Visit {
                 }
             },
             Ok(Granted::Mirrored { mirror, path, mac }) => self.mirrored(head, mac, &mirror, &path).await,
-            Err(TurnedAway { why: e @ Denied::NotFound, .. }) => (Response::refusal(404, &e.to_string()), None),
+            Err(TurnedAway { why: e @ Denied::NotFound, .. }) => {
+                (Response::refusal(404, &e.to_string()), None)
+            }
             Err(TurnedAway { why: e, visitor }) => {
                 let why = e.to_string();
                 if matches!(e, Denied::Script(_)) {
@@ -341,8 +343,7 @@ impl Visit {
     ) -> (Response, Option<Sending>) {
         let state = &self.state;
         let name = format!("mirror/{mirror}/{path}");
-        let upstream = Upstream::of(&state.site.load_full(), mirror);
-        let got = match upstream.unwrap_or_else(|| Err(MirrorError::Unknown(mirror.to_owned()))) {
+        let got = match Upstream::named(&state.site.load_full(), mirror) {
             Ok(upstream) => state.mirrors.get(&upstream, path).await,
             Err(e) => Err(e),
         };

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netboot::tftp::{End, ErrorCode, MAX_REQUEST_LEN, Request, Source, Summary, Transfer, error_packet};
-use netboot::{Fetch, FetchEnd, StepKind, parse_tftp_path};
+use netboot::{Fetch, FetchEnd, FilePath, StepKind, parse_tftp_path};
 use site::MacAddr;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
@@ -37,6 +37,7 @@ use super::script::Which;
 use super::visitor::{Denied, Granted, TurnedAway, admit, tell_missing, tell_refused, tell_unmade};
 use super::{ServiceError, listen_error, run_until, script};
 use crate::events::Event;
+use crate::mirror::{MirrorError, Upstream};
 use crate::state::{Counters, Link, State, millis};
 use crate::texts;
 
@@ -55,6 +56,10 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// How long transfers that are under way may go on when bootd stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long a client is kept waiting for what a mirror has to fetch. Most give up a little later, and when they ask again it is
+/// there.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long to wait when the socket gives errors instead of datagrams, before trying again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -277,10 +282,24 @@ impl Visit {
                     }
                 }
             }
-            // A client's patience with TFTP is shorter than the way to another server.
-            Ok(Granted::Mirrored { mac, .. }) => {
-                let why = "what mirrors bring goes over HTTP";
-                Err(Some((ErrorCode::FileNotFound, self.refuse(Some(mac), why.to_owned()))))
+            Ok(Granted::Mirrored { mirror, path, mac }) => {
+                // What is not here yet is fetched for whoever asks from where it says, or a forged sender could have
+                // much fetched.
+                let request = match state.mirrors.known(&mirror, path.as_str()) {
+                    Some(_) => request,
+                    None => self.prove(socket, mac, request).await?,
+                };
+                match self.mirrored(&mirror, &path).await {
+                    Ok(file) => Ok(Found { request, source: Box::new(FileSource(file)), visitor: Some(mac) }),
+                    Err(e) => {
+                        let code = match e.status() {
+                            404 => ErrorCode::FileNotFound,
+                            _ => ErrorCode::NotDefined,
+                        };
+                        state.step(mac, StepKind::Failed, &format!("mirror/{mirror}/{path}: {e}"));
+                        Err(Some((code, e.to_string())))
+                    }
+                }
             }
             // No name of TFTP's stands for these.
             Ok(
@@ -302,6 +321,14 @@ impl Visit {
         }
     }
 
+    /// A file of a mirror. It is sent when all of it is there and right: TFTP can neither wait in the midst of a file nor take
+    /// back what it has sent.
+    async fn mirrored(&self, mirror: &str, path: &FilePath) -> Result<OpenFile, MirrorError> {
+        let state = &self.shared.state;
+        let upstream = Upstream::named(&state.site.load_full(), mirror)?;
+        state.mirrors.whole(&upstream, path, MIRROR_PATIENCE).await
+    }
+
     /// Sees to it that the request comes from where it says. To have a boot script made ends the disk of the client's
     /// earlier boot, and one datagram with a forged sender must not do that to a machine that runs; HTTP has TCP's
     /// handshake for it.
@@ -315,7 +342,8 @@ impl Visit {
             Ok(request) => Ok(request),
             Err(Unproven::Silent) => Err(None),
             Err(Unproven::NoOptions) => {
-                let why = "boot scripts go by TFTP only to clients that negotiate blksize, as iPXE does";
+                let why = "what is made or fetched for one client goes by TFTP only to clients that negotiate blksize, as \
+                           iPXE does";
                 Err(Some((ErrorCode::AccessViolation, self.refuse(Some(mac), why.to_owned()))))
             }
         }

@@ -269,3 +269,80 @@ async fn more_requests_than_allowed_are_dropped() {
     let counters = &lab.shared.state.counters;
     assert!(counters.tftp_malformed.get() >= BURST.into() && counters.tftp_dropped.get() > 0);
 }
+
+/// An upstream that has one file, and a mirror of it in the site. Its end tells how often it was asked.
+async fn mirror(lab: &Lab, content: &'static [u8]) -> Arc<std::sync::atomic::AtomicUsize> {
+    use site::entity::{Edit, EntityId};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/pub", listener.local_addr().unwrap());
+    let asked = Arc::<std::sync::atomic::AtomicUsize>::default();
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let there = head.starts_with(b"GET /pub/linux ");
+            let (status, body) = if there { ("200 OK", content) } else { ("404 Not Found", &b""[..]) };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body).await.unwrap();
+        }
+    });
+    let entity = EntityId { kind: "mirror".parse().unwrap(), name: "lab".parse().unwrap() };
+    let edits = [
+        Edit::Create { entity: entity.clone() },
+        Edit::Set {
+            entity,
+            variable: "url".parse().unwrap(),
+            values: [url].into_iter().collect(),
+            expect: None,
+        },
+    ];
+    let site = lab.shared.state.site.load().edit(&edits).unwrap().0;
+    lab.shared.state.site.store(Arc::new(site));
+    asked
+}
+
+#[tokio::test]
+async fn what_a_mirror_brings_goes_to_who_listens_where_it_asks_and_then_to_each_client() {
+    let lab = Lab::new();
+    let asked = mirror(&lab, &[7; 2000]).await;
+    let asked = || asked.load(std::sync::atomic::Ordering::Relaxed);
+    let client_socket = client(CLIENT).await;
+    // Without options there is no telling whether it is there, and with a forged sender nobody answers.
+    assert_eq!(lab.send(&client_socket, &rrq("mirror/lab/linux", &[])), None);
+    assert_eq!(error_code(&receive(&client_socket).await.0), 2);
+    assert_eq!(asked(), 0, "it was fetched for whoever says so");
+
+    let client_socket = client(CLIENT).await;
+    assert_eq!(lab.send(&client_socket, &rrq("mirror/lab/linux", &["blksize", "1432"])), None);
+    let (oack, from) = receive(&client_socket).await;
+    assert_eq!(oack, b"\0\x06blksize\x00512\0");
+    assert_eq!(asked(), 0);
+    client_socket.send_to(&[0, 4, 0, 0], from).await.unwrap();
+    assert_eq!(download(&client_socket).await, [7; 2000]);
+    assert_eq!(asked(), 1);
+
+    // What is here goes to all as any file does.
+    let client_socket = client(CLIENT).await;
+    assert_eq!(lab.send(&client_socket, &rrq("mirror/lab/linux", &[])), None);
+    assert_eq!(download(&client_socket).await, [7; 2000]);
+    assert_eq!(asked(), 1);
+
+    let client_socket = client(CLIENT).await;
+    assert_eq!(lab.send(&client_socket, &rrq("mirror/lab/other", &["blksize", "1432"])), None);
+    let (_, from) = receive(&client_socket).await;
+    client_socket.send_to(&[0, 4, 0, 0], from).await.unwrap();
+    assert_eq!(error_code(&receive(&client_socket).await.0), 1);
+
+    // A stranger has nothing fetched.
+    let stranger = client(Ipv4Addr::new(127, 0, 0, 3)).await;
+    assert_eq!(lab.send(&stranger, &rrq("mirror/lab/linux", &["blksize", "1432"])), None);
+    assert_eq!(error_code(&receive(&stranger).await.0), 2);
+}
