@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::location::masked;
-use super::wire::EXAMPLES;
+use super::wire::{EXAMPLES, SUCCEEDED};
 
 /// A configuration that can't be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +53,14 @@ impl ConfigError {
     pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let span = error.span().unwrap_or(0..0);
         let key = key_at(text, span.start);
-        let remedy = match EXAMPLES.iter().find(|(name, _)| *name == key) {
-            Some((_, example)) => format!("write, for example: {example}"),
-            None if error.message().starts_with("unknown field") => {
+        let of_key = |texts: &'static [(&str, &str)]| texts.iter().find(|(name, _)| *name == key);
+        let remedy = match (of_key(SUCCEEDED), of_key(EXAMPLES)) {
+            (Some((_, successor)), _) => (*successor).to_owned(),
+            (None, Some((_, example))) => format!("write, for example: {example}"),
+            (None, None) if error.message().starts_with("unknown field") => {
                 "check the spelling, or remove the line".to_owned()
             }
-            None => "the file is TOML: key = \"text\", key = 1, key = true, [section]".to_owned(),
+            (None, None) => "the file is TOML: key = \"text\", key = 1, key = true, [section]".to_owned(),
         };
         Self::in_file(path, text, span, error.message().replace('\n', " "), remedy)
     }

@@ -113,6 +113,7 @@ fn every_wrong_value_has_its_place_and_its_remedy() {
         ("[dhcp]\nlease = \"5s\"", "2:9", "too short", "60s"),
         ("[dhcp]\nlease = 12", "2:9", "expected a string", "lease = \"12h\""),
         ("[dhcp]\nunknown = \"boot\"", "2:11", "no way to treat", "\"lease\""),
+        ("[dhcp]\nenabled = false", "2:1", "unknown field", "write mode = \"off\" for enabled = false"),
         ("[dhcp]\nnext-server = \"a\"", "2:1", "unknown field", "spelling"),
         ("[tftp]\nenabled = \"on\"", "2:11", "expected a boolean", "enabled = true"),
         ("[http]\nport = 70000", "2:8", "no TCP port", "1 to 65535"),

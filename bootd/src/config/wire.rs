@@ -32,30 +32,36 @@ pub(super) struct Wire {
     pub(super) mirror: Mirror,
 }
 
-/// `[dhcp]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Dhcp {
-    pub(super) mode: Option<Spanned<String>>,
-    pub(super) pool: Option<Spanned<String>>,
-    pub(super) router: Option<Spanned<String>>,
-    pub(super) dns: Option<Spanned<Names>>,
-    pub(super) lease: Option<Spanned<String>>,
-    pub(super) unknown: Option<Spanned<String>>,
-    pub(super) interface: BTreeMap<Spanned<String>, DhcpOn>,
-    pub(super) subnet: BTreeMap<Spanned<String>, DhcpOn>,
+/// The keys that may stand in `[dhcp]` itself and, where it differs, in a table of an interface or a subnet. (serde's `flatten`,
+/// by which one struct would hold the other, can't deny unknown keys and loses the places of values.)
+macro_rules! dhcp_tables {
+    ($($(#[$about:meta])* $name:ident { $($more:ident: $kind:ty,)* })*) => {
+        $(
+            $(#[$about])*
+            #[derive(Debug, Default, Deserialize)]
+            #[serde(deny_unknown_fields, default)]
+            pub(super) struct $name {
+                pub(super) mode: Option<Spanned<String>>,
+                pub(super) pool: Option<Spanned<String>>,
+                pub(super) router: Option<Spanned<String>>,
+                pub(super) dns: Option<Spanned<Names>>,
+                pub(super) lease: Option<Spanned<String>>,
+                pub(super) unknown: Option<Spanned<String>>,
+                $(pub(super) $more: $kind,)*
+            }
+        )*
+    };
 }
 
-/// `[dhcp.interface.NAME]` and `[dhcp.subnet."NETWORK/BITS"]`: what differs there.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct DhcpOn {
-    pub(super) mode: Option<Spanned<String>>,
-    pub(super) pool: Option<Spanned<String>>,
-    pub(super) router: Option<Spanned<String>>,
-    pub(super) dns: Option<Spanned<Names>>,
-    pub(super) lease: Option<Spanned<String>>,
-    pub(super) unknown: Option<Spanned<String>>,
+dhcp_tables! {
+    /// `[dhcp]`
+    Dhcp {
+        interface: BTreeMap<Spanned<String>, DhcpOn>,
+        subnet: BTreeMap<Spanned<String>, DhcpOn>,
+    }
+
+    /// `[dhcp.interface.NAME]` and `[dhcp.subnet."NETWORK/BITS"]`: what differs there.
+    DhcpOn {}
 }
 
 /// `[tftp]`
@@ -138,6 +144,13 @@ impl<'de> Deserialize<'de> for Names {
         deserializer.deserialize_any(OneOrMany)
     }
 }
+
+/// Keys of earlier builds, and what took their place.
+pub(super) const SUCCEEDED: &[(&str, &str)] = &[(
+    "dhcp.enabled",
+    "`mode` took its place: write mode = \"off\" for enabled = false, and mode = \"server\" (or nothing, it is the default) for \
+     enabled = true",
+)];
 
 /// Every key with a line that is right, for error messages.
 pub(super) const EXAMPLES: &[(&str, &str)] = &[

@@ -1,15 +1,14 @@
 //! Asking by ARP whether an address is in use, before it is given away (RFC 2131 §2.2, RFC 5227 §2.1.1).
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{LinkAddr, MsgFlags, bind, recvmsg, sendto};
+use nix::sys::socket::{MsgFlags, bind, sendto};
 use socket2::{Domain, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use super::packet::{link_address, own_mac};
+use super::watched::Readable;
 
 /// An ARP packet for Ethernet and IPv4, in bytes (RFC 826).
 const ARP_LEN: usize = 28;
@@ -46,15 +45,14 @@ impl ArpSocket {
     /// When the runtime can't watch another socket.
     pub(crate) fn watch(self) -> io::Result<Watched> {
         let Self { socket, interface, mac } = self;
-        Ok(Watched { socket: UdpSocket::from_std(socket.into())?, interface, mac })
+        Ok(Watched { socket: Readable::new(socket)?, interface, mac })
     }
 }
 
 /// An [`ArpSocket`] that the runtime watches.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    /// Not a UDP socket: the type lends its readiness, which is any socket's. Nothing else of it is called.
-    socket: UdpSocket,
+    socket: Readable,
     interface: u32,
     mac: [u8; 6],
 }
@@ -67,11 +65,8 @@ impl Watched {
     pub(crate) async fn receive(&self) -> io::Result<(Ipv4Addr, [u8; 6])> {
         loop {
             let mut buffer = [0; 64];
-            let (len, by) =
-                self.socket.async_io(Interest::READABLE, || receive(&self.socket, &mut buffer)).await?;
-            if by == Some(self.interface as usize)
-                && let Some(said) = sender(buffer.get(..len).unwrap_or_default())
-            {
+            let len = self.socket.packet(self.interface, &mut buffer).await?;
+            if let Some(said) = sender(buffer.get(..len).unwrap_or_default()) {
                 return Ok(said);
             }
         }
@@ -89,12 +84,6 @@ impl Watched {
         sendto(self.socket.as_raw_fd(), &packet, &to, MsgFlags::empty())?;
         Ok(())
     }
-}
-
-fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<usize>)> {
-    let mut pieces = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut pieces, None, MsgFlags::empty())?;
-    Ok((message.bytes, message.address.map(|address| address.ifindex())))
 }
 
 /// Who says that it has which address, in a question as in an answer.

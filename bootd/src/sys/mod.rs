@@ -11,6 +11,7 @@ mod packet;
 mod pktinfo;
 mod solicit;
 mod tap;
+mod watched;
 
 pub(crate) use arp::{ArpSocket, Watched as WatchedArp};
 pub(crate) use handed::handed_over;

@@ -4,17 +4,16 @@
 //! share a port only if both want to, and a datagram to one machine goes to one of them only: it might keep a renewal
 //! from the server that it is for. An `AF_PACKET` socket takes nothing away from anyone.
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{LinkAddr, MsgFlags, SockaddrIn, bind, recvmsg, sendto};
+use nix::sys::socket::{MsgFlags, SockaddrIn, bind, sendto};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use super::packet::{ip_packet, link_address, own_mac};
 use super::pktinfo::Datagram;
+use super::watched::Readable;
 
 const UDP_PROTOCOL: u8 = 17;
 const UDP_HEADER: usize = 8;
@@ -59,15 +58,14 @@ impl Eavesdropper {
     /// # Errors
     /// When the runtime can't watch another socket.
     pub(crate) fn watch(self) -> io::Result<Watched> {
-        Ok(Watched { socket: UdpSocket::from_std(self.socket.into())?, interface: self.interface })
+        Ok(Watched { socket: Readable::new(self.socket)?, interface: self.interface })
     }
 }
 
 /// An [`Eavesdropper`] that the runtime watches.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    /// Not a UDP socket: the type lends its readiness, which is any socket's. Nothing else of it is called.
-    socket: UdpSocket,
+    socket: Readable,
     interface: u32,
 }
 
@@ -78,22 +76,12 @@ impl Watched {
     /// The system's, `NetworkDown` when the interface went down.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Datagram> {
         loop {
-            let (len, by) =
-                self.socket.async_io(Interest::READABLE, || receive(&self.socket, buffer)).await?;
-            // A card hears what is for its VLANs' interfaces, too.
-            if by == Some(self.interface as usize)
-                && let Some(datagram) = unwrap(buffer, len)
-            {
+            let len = self.socket.packet(self.interface, buffer).await?;
+            if let Some(datagram) = unwrap(buffer, len) {
                 return Ok(datagram);
             }
         }
     }
-}
-
-fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<usize>)> {
-    let mut pieces = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut pieces, None, MsgFlags::empty())?;
-    Ok((message.bytes, message.address.map(|address| address.ifindex())))
 }
 
 /// Takes the headers off an IP packet of `len` bytes and moves the payload to the front. Checksums are not looked at:

@@ -2,13 +2,13 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddrV6};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, sendto, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+
+use super::watched::Readable;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
@@ -56,15 +56,14 @@ impl RouterSocket {
     /// # Errors
     /// When the runtime can't watch another socket.
     pub(crate) fn watch(self) -> io::Result<Watched> {
-        Ok(Watched { socket: UdpSocket::from_std(self.socket.into())?, interface: self.interface })
+        Ok(Watched { socket: Readable::new(self.socket)?, interface: self.interface })
     }
 }
 
 /// A [`RouterSocket`] that the runtime watches.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    /// Not a UDP socket: the type lends its readiness, which is any socket's. Nothing else of it is called.
-    socket: UdpSocket,
+    socket: Readable,
     interface: u32,
 }
 
@@ -74,7 +73,7 @@ impl Watched {
     /// # Errors
     /// The system's.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Solicitation> {
-        self.socket.async_io(Interest::READABLE, || receive(&self.socket, buffer)).await
+        self.socket.read(|socket| receive(socket, buffer)).await
     }
 
     /// Sends an ICMPv6 message to every machine on the link. The system puts the checksum in (RFC 3542, 3.1).
@@ -88,11 +87,10 @@ impl Watched {
     }
 }
 
-fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<Solicitation> {
+fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Solicitation> {
     let mut control = cmsg_space!(libc::c_int);
     let mut pieces = [IoSliceMut::new(buffer)];
-    let message =
-        recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut pieces, Some(&mut control), MsgFlags::empty())?;
+    let message = recvmsg::<SockaddrIn6>(socket, &mut pieces, Some(&mut control), MsgFlags::empty())?;
     let hop_limit = message.cmsgs()?.find_map(|c| match c {
         ControlMessageOwned::Ipv6HopLimit(limit) => u8::try_from(limit).ok(),
         _ => None,

@@ -9,10 +9,9 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, bind, recv};
 use socket2::{Domain, SockFilter, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use super::packet::link_address;
+use super::watched::Readable;
 
 /// All protocols, both ways.
 const EVERYTHING: u16 = 0x0003;
@@ -61,8 +60,7 @@ impl Tap {
     /// # Errors
     /// When the system gives no more files, or the runtime can't watch another socket.
     pub(crate) fn watch(&self) -> io::Result<Watched> {
-        // The runtime has no type for packet sockets, and asks nothing of this one but whether it is readable.
-        Ok(Watched(UdpSocket::from_std(self.socket.try_clone()?.into())?))
+        Ok(Watched(Readable::new(self.socket.try_clone()?)?))
     }
 
     /// Lets nothing through any more, and forgets what waits.
@@ -80,7 +78,7 @@ impl Tap {
 
 /// A [`Tap`] that the runtime watches.
 #[derive(Debug)]
-pub(crate) struct Watched(UdpSocket);
+pub(crate) struct Watched(Readable);
 
 impl Watched {
     /// Waits for the next frame, and says how long it was; the buffer holds as much of it as it has room for.
@@ -88,7 +86,6 @@ impl Watched {
     /// # Errors
     /// The system's, `NetworkDown` when the interface went down.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = || Ok(recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC)?);
-        self.0.async_io(Interest::READABLE, read).await
+        self.0.read(|socket| Ok(recv(socket, buffer, MsgFlags::MSG_TRUNC)?)).await
     }
 }
