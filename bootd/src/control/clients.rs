@@ -181,3 +181,24 @@ fn served(state: &State, address: Ipv4Addr) -> Result<(), Wrong> {
     );
     Err(Wrong::invalid(error, remedy))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn an_entry_may_name_what_its_client_can_have_where_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let (state, _store, _told) = testing::state(place.path());
+        let mut state = Arc::into_inner(state).unwrap();
+        let may = |state: &State, address: [u8; 4]| served(state, address.into()).is_ok();
+        assert!(may(&state, [10, 0, 0, 7]) && !may(&state, [10, 0, 0, 1]) && !may(&state, [10, 9, 0, 7]));
+        let subnet = Some("10.9.0.0/24".parse().unwrap());
+        state.relayed = vec![netboot::Settings { subnet, ..netboot::Settings::default() }];
+        assert!(may(&state, [10, 9, 0, 7]) && !may(&state, [10, 9, 0, 0]) && !may(&state, [10, 8, 0, 7]));
+        state.relayed.clear();
+        state.links[0].settings.mode = Mode::Proxy;
+        assert!(may(&state, [10, 8, 0, 7]) && !may(&state, [10, 0, 0, 1]) && !may(&state, [10, 0, 0, 255]));
+    }
+}

@@ -106,6 +106,10 @@ fn a_boot_script_goes_to_its_own_card_whatever_was_said_in_dhcp() -> Result {
     ensure!(refused.stdout.contains("goes only to its own address"), "{}", refused.stdout);
     // Its own it may have, and a stranger none.
     thief.fetch_script()?;
+    // Who tried that is known without a lease, and stands in that machine's timeline.
+    thief.namespace().run(&["curl", "-sS", "--max-time", "20", &url])?;
+    let steps = site.daemon.steps("pc2")?;
+    ensure!(steps.iter().any(|step| step.detail.contains("goes only to its own address")), "{steps:#?}");
     let stranger = NetClient::new(&site.lab, STRANGER)?;
     stranger.ask(Asks::System, &[])?;
     ensure!(stranger.fetch_script().is_err(), "a stranger was given a script");

@@ -3,6 +3,7 @@
 //! process had told it. What begins and ends between two looks is missed.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::glue::SERVICE;
 use crate::events::Event;
 use crate::state::{State, unix_millis};
+use crate::whereabouts::Sign;
 
 /// How often. A look at one disk takes some microseconds.
 const LOOK: Duration = Duration::from_secs(1);
@@ -115,6 +117,9 @@ fn tell(state: &State, news: &News) {
         News::LoggedIn { client, epoch, session } => {
             state.counters.iscsi_logins.inc();
             let Some(mac) = state.targets.machine_of(client, *epoch) else { return };
+            if let Some(IpAddr::V4(address)) = session.peer {
+                state.whereabouts.saw(&state.site.load(), mac, address, Sign::Login);
+            }
             let from = session.peer.map(|peer| format!("from {peer}")).unwrap_or_default();
             let number = state.boots.lock().on_login(mac, *epoch, &from, unix_millis());
             state.tell(mac, format!("{}: {from}", StepKind::Login(number)));
