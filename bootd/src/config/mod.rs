@@ -21,7 +21,9 @@ mod wire;
 
 pub(crate) use amounts::{show_size, size};
 pub(crate) use dhcp::{Dhcp, Relayed};
-pub(crate) use engine::{EngineKind, KernelSettings, SpacePlace};
+#[cfg(feature = "kernel")]
+pub(crate) use engine::SpacePlace;
+pub(crate) use engine::{EngineKind, KernelSettings};
 pub(crate) use error::ConfigError;
 pub(crate) use link::ServedInterface;
 pub(crate) use location::DatabaseUrl;
