@@ -1,11 +1,10 @@
 //! Boot loaders on whole machines.
 
 use std::fs;
-use std::path::Path;
 
-use support::{
-    Context, Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure, put_net_system, sh,
-};
+use support::{Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure, put_net_system, sh};
+
+use crate::{check_steps, put_template};
 
 const IMAGE: &str = "linux";
 
@@ -21,23 +20,6 @@ LABEL disk
 MENU LABEL ^Disk of {{ client.image }}
 LOCALBOOT 0
 ";
-
-/// Puts a template into the site.
-fn put_template(daemon: &Daemon, name: &str, text: &str) -> Result {
-    let path = daemon.data().join("menus").join(name);
-    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-    fs::write(&path, text).context(path.display())
-}
-
-/// What happened in the client's last boot, in this order.
-fn check_steps(daemon: &Daemon, client: &str, wanted: &[&str]) -> Result {
-    let steps = daemon.steps(client)?;
-    let mut rest = steps.iter();
-    for what in wanted {
-        ensure!(rest.any(|step| step.what.contains(what)), "no {what:?} in its place: {steps:#?}");
-    }
-    Ok(())
-}
 
 #[test]
 fn a_bios_client_chooses_its_disk_in_pxelinux_and_falls_back_into_the_boot_from_it() -> Result {
@@ -81,7 +63,7 @@ kind = "linux"
 kernel = "net/vmlinuz"
 initrd = ["net/initrd.gz"]
 root = "http://10.77.0.1/files/motd"
-cmdline = "console=ttyS0 quiet panic=-1"
+cmdline = "console=ttyS0 no_timer_check quiet panic=-1"
 
 [entities.client.grub]
 mac = "52:54:00:77:05:02"

@@ -1,13 +1,13 @@
 //! Menus, answer files and mirrors as clients get them, in namespaces.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
 use support::{
     Asks, Context, Daemon, DaemonOptions, Lab, NetClient, Ran, Result, SERVER, SOON, ensure, sh, wait_for,
     workspace,
 };
+
+use crate::Upstream;
 
 const IMAGE: &str = "linux";
 const PC1: &str = "52:54:00:77:06:01";
@@ -117,35 +117,6 @@ fn answer_files_go_to_their_client_and_its_installer_can_read_them() -> Result {
     ensure!(refused.stdout.ends_with("403") && !refused.stdout.contains(hash), "{}", refused.stdout);
     ensure!(!site.daemon.log().contains(hash), "the log tells the hash");
     Ok(())
-}
-
-/// Another server, in the namespace of bootd's. Ended when dropped.
-struct Upstream {
-    child: Child,
-    files: PathBuf,
-}
-
-impl Upstream {
-    fn start(lab: &Lab, words: &[&str]) -> Result<Self> {
-        let files = lab.dir().join("upstream");
-        fs::create_dir_all(files.join("pub"))?;
-        let (program, rest) = words.split_first().context("no program")?;
-        let mut command = lab.server().command(program);
-        command
-            .args(rest)
-            .current_dir(&files)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Ok(Self { child: command.spawn().context("can't start the upstream")?, files })
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
