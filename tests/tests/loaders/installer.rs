@@ -4,9 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use support::{
-    Daemon, DaemonOptions, Firmware, Lab, Result, VirtualClient, VmSlots, ensure, sha256, workspace,
-};
+use support::{Daemon, Firmware, Lab, Result, VirtualClient, VmSlots, ensure, sha256, workspace};
 
 use crate::{Upstream, check_steps, put_template};
 
@@ -23,9 +21,6 @@ const LONG: Duration = Duration::from_secs(900);
 
 /// With less memory the installer stops to tell that it is short of it.
 const ENOUGH: &[&str] = &["-m", "1024"];
-
-/// Without a name server the installer asks for one, and without a router it would.
-const CONFIG: &str = "interface = \"srv0\"\n[dhcp]\ndns = [\"10.77.0.1\"]\n";
 
 /// The shipped answers with one more: what the installer runs as soon as it has read them.
 const ANSWERS: &str = "{% include \"preseed.cfg.tera\" %}
@@ -52,13 +47,11 @@ fn debians_installer_is_chosen_from_the_menu_and_has_its_clients_answers() -> Re
     let Some(lab) = Lab::for_test()? else { return Ok(()) };
     let _slots = VmSlots::take(1)?;
     let _archive = archive(&lab)?;
-    let options = DaemonOptions { config: Some(CONFIG.to_owned()), ..DaemonOptions::default() };
-    let daemon = Daemon::start_with(&lab, &options)?;
+    let daemon = Daemon::start(&lab)?;
     put_template(&daemon, "lab.cfg.tera", ANSWERS)?;
     let example = workspace().join("examples/installers/site.toml");
     // Lines, so that a failure can be read.
-    let console =
-        "cmdline=console=ttyS0 no_timer_check DEBIAN_FRONTEND=text netcfg/get_nameservers=10.77.0.1";
+    let console = "cmdline=console=ttyS0 no_timer_check DEBIAN_FRONTEND=text";
     for words in [
         &["site", "apply", &example.to_string_lossy(), "--yes"][..],
         &["site", "set", "mirror/debian", "url=http://127.0.0.1:8081/debian"],
