@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::net::TcpStream;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::lab::{Lab, SERVER};
 use super::servers::{self, Server};
@@ -53,6 +55,8 @@ pub(super) fn rows(
     let files = lab.folder("files")?;
     fs::write(files.join("script.txt"), [b'#'; 1024])?;
     make_image(&files.join("initrd"), 64 << 20)?;
+    // As boot files are, they have been there for a while: bootd reads one that was just written anew for each answer.
+    thread::sleep(Duration::from_secs(3));
     type Start = fn(&Lab, &Path) -> io::Result<Server>;
     let servers: [Start; 2] = [servers::bootd, servers::nginx];
     for (name, file, connections, large) in [

@@ -8,6 +8,8 @@
 //!   served, by its bare name and by the names of [`netboot::other_places`]. Links out of their directories are followed, since packages make such: Debian's
 //!   `/usr/lib/ipxe/ipxe.efi` is one to `/boot`, and whoever may write there is root.
 
+mod small;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -19,6 +21,9 @@ use std::time::{Duration, Instant, SystemTime};
 use netboot::{FilePath, Programs};
 use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+
+use self::small::Held;
+pub(crate) use self::small::{MAX_SMALL, Small};
 
 /// What boot programs are called. Other files beside them are not offered.
 const PROGRAM_SUFFIXES: [&str; 6] = [".efi", ".kpxe", ".kkpxe", ".pxe", ".lkrn", ".0"];
@@ -62,6 +67,46 @@ pub(crate) struct OpenFile {
     pub(crate) modified: SystemTime,
 }
 
+/// What tells a file's state now from its states at other times, as HTTP writes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    /// `ETag`.
+    pub(crate) tag: Arc<str>,
+    /// `Last-Modified`.
+    pub(crate) date: Arc<str>,
+}
+
+impl OpenFile {
+    /// Which version of the file it is.
+    pub(crate) fn version(&self) -> Version {
+        let Self { len, modified, .. } = self;
+        let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Version {
+            tag: format!("\"{:x}-{len:x}\"", since.as_nanos()).into(),
+            date: httpdate::fmt_http_date((*modified).max(SystemTime::UNIX_EPOCH)).into(),
+        }
+    }
+}
+
+/// A file to be sent.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// A small one.
+    Small(Arc<Small>),
+    /// A large one.
+    Open(OpenFile),
+}
+
+impl Fetched {
+    /// How long it is, in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Small(small) => small.bytes.len() as u64,
+            Self::Open(file) => file.len,
+        }
+    }
+}
+
 /// The files that clients may fetch.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -69,6 +114,7 @@ pub(crate) struct Files {
     installed: BTreeMap<String, PathBuf>,
     programs: Programs,
     opened: Mutex<Option<Opened>>,
+    held: Held,
 }
 
 /// The admin's directory, open since then.
@@ -99,6 +145,7 @@ impl Files {
             installed: programs,
             programs: Programs::default(),
             opened: Mutex::default(),
+            held: Held::default(),
         };
         files.look_again();
         files
@@ -160,6 +207,28 @@ impl Files {
             }
         }
         Err(FileError::NotFound)
+    }
+
+    /// The file of that name, to be sent as a whole: as [`Files::open`], but small ones from memory.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be read.
+    pub(crate) fn fetch(&self, name: &FilePath) -> Result<Fetched, FileError> {
+        let place = self.place().ok();
+        if let Some(small) = place.as_ref().and_then(|place| self.held.get(place, name.as_str())) {
+            return Ok(Fetched::Small(small));
+        }
+        // Only what is first of all that a name may stand for is held by it.
+        let first = place.map(|place| open_inside(&*place, &self.root, name.as_str()));
+        let (opened, held_by) = match first {
+            Some(Ok(opened)) => (opened, Some(name.as_str())),
+            _ => (self.open(name)?, None),
+        };
+        let small = self
+            .held
+            .read(held_by, &opened, SystemTime::now())
+            .map_err(|source| FileError::Unreadable { path: PathBuf::from(name.as_str()), source })?;
+        Ok(small.map_or(Fetched::Open(opened), Fetched::Small))
     }
 
     fn open_named(&self, name: &str) -> Result<OpenFile, FileError> {

@@ -116,15 +116,21 @@ pub(crate) struct TurnedAway {
 /// When it gets nothing, with the reason.
 pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) -> Result<Granted, TurnedAway> {
     let site = state.site.load();
-    let asked = match asked {
-        Asked::File(path) => locate(state, holder(state, link, peer, &site, true), peer, path),
-        asked => Wanted::Named(asked),
+    let holder = |guess| holder(state, link, peer, &site, guess);
+    let (holder, asked) = match asked {
+        Asked::File(path) => {
+            let visitor = holder(true);
+            match locate(state, visitor, peer, path) {
+                // What is made for one machine is given to the one that is known to be there, and not to a supposed one.
+                made @ Wanted::Text(_) => (holder(false), made),
+                named => (visitor, named),
+            }
+        }
+        asked => {
+            let anyone = matches!(asked, Asked::Wallpaper { .. } | Asked::ManagedProgram | Asked::Other);
+            (holder(anyone), Wanted::Named(asked))
+        }
     };
-    let anyone = matches!(
-        asked,
-        Wanted::Named(Asked::File(_) | Asked::Wallpaper { .. } | Asked::ManagedProgram | Asked::Other)
-    );
-    let holder = holder(state, link, peer, &site, anyone);
     let plan_of =
         |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
     if let (Some(mac), Mode::Proxy | Mode::Off) = (holder, link.settings.mode) {

@@ -9,6 +9,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use bytes::BufMut as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -22,6 +23,9 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// How long a head may take from its first byte to its last, however slowly the bytes drip in. Then 408.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How much is read at a time, in bytes. A request is some 100 to 300.
+const ROOM: usize = 2048;
 
 /// How long and how many bytes of a request that is not served are read on, so that the answer to it is not lost
 /// with the connection's reset (RFC 9112, section 9.6).
@@ -61,7 +65,7 @@ pub(super) async fn serve(
     stop: &CancellationToken,
     service: &impl Service,
 ) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(1024);
+    let mut buffer = Vec::with_capacity(ROOM);
     // Once for all requests: to begin to wait, for the clock or for the stop, costs a lock that all connections share, and to
     // go on waiting nothing.
     let own_stop = stop.child_token();
@@ -104,11 +108,13 @@ async fn await_request(
     mut stopping: Pin<&mut impl Future<Output = ()>>,
     mut clock: Pin<&mut Sleep>,
 ) -> io::Result<Awaited> {
-    let mut deadline = (!buffer.is_empty()).then(|| Instant::now() + HEAD_TIME);
+    let began = Instant::now();
+    let mut deadline = (!buffer.is_empty()).then(|| began + HEAD_TIME);
     loop {
         // Empty lines before a request are to be skipped (RFC 9112, section 2.2), which `httparse` does.
         match head::parse(buffer) {
             Ok(Some((head, len))) => {
+                // Rarely there is more.
                 buffer.drain(..len);
                 return Ok(Awaited::Request(head));
             }
@@ -116,22 +122,29 @@ async fn await_request(
             Err(error) => return Ok(Awaited::Refused(error)),
         }
         let started = deadline.is_some();
-        let until = deadline.unwrap_or_else(|| Instant::now() + IDLE);
-        let mut room = [0; 2048];
-        let wanted = room.len().min(MAX_HEAD.saturating_sub(buffer.len()).max(1));
-        clock.as_mut().reset(until);
+        let until = deadline.unwrap_or(began + IDLE);
+        let wanted = MAX_HEAD.saturating_sub(buffer.len()).max(1);
+        buffer.reserve(wanted.min(ROOM));
+        // To set a clock is dearer than to look at it: one that strikes too early is set then.
+        if clock.deadline() > until {
+            clock.as_mut().reset(until);
+        }
+        let mut room = buffer.limit(wanted);
         let read = tokio::select! {
             biased;
-            read = stream.read(&mut room[..wanted]) => read?,
+            read = stream.read_buf(&mut room) => read?,
             // A request that has begun is waited for even when stopping: its time is short anyway.
             () = stopping.as_mut(), if !started => return Ok(Awaited::Over),
             () = clock.as_mut() => {
+                if clock.deadline() < until {
+                    clock.as_mut().reset(until);
+                    continue;
+                }
                 return Ok(if started { Awaited::TooSlow } else { Awaited::Over });
             }
         };
-        match read {
-            0 => return Ok(Awaited::Over),
-            len => buffer.extend_from_slice(&room[..len]),
+        if read == 0 {
+            return Ok(Awaited::Over);
         }
         deadline.get_or_insert_with(|| Instant::now() + HEAD_TIME);
     }

@@ -1,6 +1,8 @@
 //! Reading a request's head. What needs no more than that, boot programs' requests, is all that is served here.
 
-use httparse::{EMPTY_HEADER, Error, Request, Status};
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Request, Status};
 
 /// The longest head, in bytes. What is longer is answered with 431 and the connection closed.
 pub(super) const MAX_HEAD: usize = 8 * 1024;
@@ -71,9 +73,10 @@ impl HeadError {
 /// # Errors
 /// When it is not a request that is served.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
-    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
-    let mut request = Request::new(&mut headers);
-    let len = match request.parse(bytes) {
+    // Room for all the lines that there may be, which mostly are three, is not filled first.
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = Request::new(&mut []);
+    let len = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(Status::Complete(len)) => len,
         Ok(Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
         Ok(Status::Partial) | Err(Error::TooManyHeaders) => return Err(HeadError::TooLarge),

@@ -3,10 +3,11 @@
 //! `/boot/<mac>/script.ipxe` is rendered for the machine that asks, `/files/<path>` is a file, or what a template of that
 //! name makes for the machine that asks. `/mirror/<name>/<path>` is a file of another server. `/client/files` lists the files that bootd keeps on that machine. There are no
 //! redirects, which UEFI firmware does not follow, and connections stay open, since it fails where each answer
-//! closes one. One task accepts on each served address, one serves each connection.
+//! closes one. One task accepts on each served address, one serves each connection, on one of the threads that only do that.
 
 mod connection;
 mod head;
+mod lanes;
 mod range;
 mod response;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use site::MacAddr;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use self::connection::Service;
 use self::head::{Head, HeadError, Method};
+use self::lanes::Lanes;
 use self::response::Response;
 use super::files::FileError;
 use super::script::{self, NoScript, RETRY_AFTER};
@@ -78,6 +81,7 @@ impl Http {
     pub(crate) async fn run(self, state: Arc<State>, stop: CancellationToken) -> Result<(), ServiceError> {
         let open = Arc::new(Open::default());
         let connections = TaskTracker::new();
+        let lanes = Lanes::start().map_err(|e| ServiceError::new(SERVICE, "can't start threads", e))?;
         let mut accepting = JoinSet::new();
         for (index, listener) in self.listeners.into_iter().enumerate() {
             let listener = TcpListener::from_std(listener)
@@ -87,6 +91,7 @@ impl Http {
                 link: index,
                 open: Arc::clone(&open),
                 connections: connections.clone(),
+                lanes: lanes.clone(),
                 stop: stop.clone(),
             };
             accepting.spawn(door.accept(listener));
@@ -140,6 +145,7 @@ struct Door {
     link: usize,
     open: Arc<Open>,
     connections: TaskTracker,
+    lanes: Lanes,
     stop: CancellationToken,
 }
 
@@ -171,13 +177,18 @@ impl Door {
         };
         // Heads and scripts are small and are waited for; there is nothing to be gathered.
         let _ = stream.set_nodelay(true);
-        let visit = Visit { state: Arc::clone(&self.state), link: self.link, peer };
+        let making = Handle::current();
+        let visit = Visit { state: Arc::clone(&self.state), link: self.link, peer, making };
         let stop = self.stop.clone();
-        self.connections.spawn(async move {
+        let (Ok(stream), Some(lane)) = (stream.into_std(), self.lanes.next()) else { return };
+        let served = async move {
             let _place = place;
             // A broken connection is the client's affair: it was switched off, or has had enough.
-            let _ = connection::serve(stream, &stop, &visit).await;
-        });
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                let _ = connection::serve(stream, &stop, &visit).await;
+            }
+        };
+        self.connections.spawn_on(served, lane);
     }
 }
 
@@ -186,6 +197,8 @@ struct Visit {
     state: Arc<State>,
     link: usize,
     peer: SocketAddrV4,
+    /// What makes disks, which outlives the threads of the connections.
+    making: Handle,
 }
 
 /// A file that is being sent, and to whom, for the timeline.
@@ -220,11 +233,17 @@ impl Service for Visit {
             // To have it made makes a disk, which only asking for it may do.
             Ok(Granted::Script(..)) if head.method == Method::Head => (Response::unmade_text(), None),
             Ok(Granted::Script(mac, which)) => {
-                let response = match Box::pin(script::make_soon(state, self.link, peer, mac, which)).await {
-                    Ok(text) => Response::text(200, text).with("Cache-Control", "no-store"),
-                    Err(e @ (NoScript::Busy | NoScript::Slow)) => Response::refusal(503, &e.to_string())
+                // It makes a disk, to the end even if this connection is closed.
+                let its = (Arc::clone(state), self.link);
+                let made = self
+                    .making
+                    .spawn(async move { script::make_soon(&its.0, its.1, peer, mac, which).await });
+                let response = match made.await {
+                    Ok(Ok(text)) => Response::text(200, text).with("Cache-Control", "no-store"),
+                    Ok(Err(e @ (NoScript::Busy | NoScript::Slow))) => Response::refusal(503, &e.to_string())
                         .with("Retry-After", RETRY_AFTER.as_secs().to_string()),
-                    Err(e) => Response::refusal(500, &e.to_string()),
+                    Ok(Err(e)) => Response::refusal(500, &e.to_string()),
+                    Err(e) => Response::refusal(500, &format!("internal error: {e}")),
                 };
                 (response, None)
             }
@@ -344,7 +363,15 @@ impl Visit {
         let state = &self.state;
         let name = format!("mirror/{mirror}/{path}");
         let got = match Upstream::named(&state.site.load_full(), mirror) {
-            Ok(upstream) => state.mirrors.get(&upstream, path).await,
+            Ok(upstream) => {
+                // It begins what goes on without this connection, and writes to the disk.
+                let (state, path) = (Arc::clone(state), path.clone());
+                let got = self.making.spawn(async move { state.mirrors.get(&upstream, &path).await });
+                match got.await {
+                    Ok(got) => got,
+                    Err(e) => return (Response::refusal(500, &format!("internal error: {e}")), None),
+                }
+            }
             Err(e) => Err(e),
         };
         let whole = head.method == Method::Get && head.range.is_none();
@@ -371,10 +398,10 @@ impl Visit {
     }
 
     fn file(&self, head: &Head, path: &FilePath, visitor: Option<MacAddr>) -> (Response, Option<Sending>) {
-        match self.state.files.open(path) {
+        match self.state.files.fetch(path) {
             Ok(file) => {
-                let size = file.len;
-                let response = Response::file(file, path.as_str(), head);
+                let size = file.len();
+                let response = Response::fetched(file, path.as_str(), head);
                 // Clients that read a file in pieces read it in thousands, which says nothing in a timeline.
                 let whole = head.method == Method::Get && head.range.is_none();
                 let sending =

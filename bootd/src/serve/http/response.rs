@@ -1,6 +1,7 @@
 //! An answer and how it is sent: texts from memory, files by `sendfile(2)` without a copy of ours.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -18,24 +19,66 @@ use tokio::time::timeout;
 use super::head::{Head, Method};
 use super::range::{Part, select};
 use crate::mirror::{HELD_BACK, Phase};
-use crate::serve::files::OpenFile;
+use crate::serve::files::{Fetched, MAX_SMALL, OpenFile, Small, Version};
 
 /// How long a client may take none of an answer, before the connection is closed. Firmware pauses to check and
 /// unpack what it got; a client that was switched off never goes on.
 const STALL: Duration = Duration::from_secs(60);
 
+/// The media type of a text.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// About how long a head is, in bytes.
+const HEAD_ROOM: usize = 384;
+
 /// How much of a file is handed to the kernel at a time, in bytes. Between two pieces other connections get a turn.
 const PIECE: u64 = 1 << 20;
 
-/// A file or part of at most so many bytes is read and sent with its head in one call, instead of three for the head, the
-/// file, and telling the kernel how it will be read.
-const SMALL: u64 = 32 << 10;
+/// A header line's value.
+#[derive(Debug)]
+pub(super) enum Value {
+    Fixed(&'static str),
+    Made(String),
+    /// Made once for many answers.
+    Shared(Arc<str>),
+}
+
+impl From<&'static str> for Value {
+    fn from(text: &'static str) -> Self {
+        Self::Fixed(text)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Made(text)
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
+        Self::Shared(text)
+    }
+}
+
+impl AsRef<str> for Value {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Made(text) => text,
+            Self::Shared(text) => text,
+        }
+    }
+}
+
+/// Names and values of header lines.
+type Headers = Vec<(&'static str, Value)>;
 
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Response {
     status: u16,
-    headers: Vec<(&'static str, String)>,
+    headers: Headers,
     body: Body,
 }
 
@@ -45,21 +88,44 @@ enum Body {
     Unsaid,
     Bytes(Vec<u8>),
     File(File, Range<u64>),
+    Small(Arc<Small>, Range<u64>),
     /// A file of so many bytes that is still coming.
     Arriving(Arc<File>, u64, watch::Receiver<Phase>, Range<u64>),
+}
+
+impl Body {
+    /// How long it is, if that is said, in bytes.
+    fn len(&self) -> Option<u64> {
+        match self {
+            Self::Unsaid => None,
+            Self::Bytes(body) => Some(body.len() as u64),
+            Self::File(_, range) | Self::Small(_, range) | Self::Arriving(_, _, _, range) => {
+                Some(range.end - range.start)
+            }
+        }
+    }
+
+    /// How much of it is sent from memory, with the head, in bytes.
+    fn in_memory(&self) -> usize {
+        match self {
+            Self::Bytes(body) => body.len(),
+            Self::Small(small, _) => small.bytes.len(),
+            Self::Unsaid | Self::File(..) | Self::Arriving(..) => 0,
+        }
+    }
 }
 
 impl Response {
     /// What a connection is told for which there is no place.
     pub(super) const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-    fn new(status: u16, headers: Vec<(&'static str, String)>, body: Body) -> Self {
+    fn new(status: u16, headers: Headers, body: Body) -> Self {
         Self { status, headers, body }
     }
 
     /// A plain text.
     pub(super) fn text(status: u16, text: impl Into<String>) -> Self {
-        let headers = vec![("Content-Type", "text/plain; charset=utf-8".into())];
+        let headers = vec![("Content-Type", TEXT.into())];
         Self::new(status, headers, Body::Bytes(text.into().into_bytes()))
     }
 
@@ -76,37 +142,60 @@ impl Response {
 
     /// The head of a text that is made only when it is really asked for.
     pub(super) fn unmade_text() -> Self {
-        let headers = vec![("Content-Type", "text/plain; charset=utf-8".into())];
+        let headers = vec![("Content-Type", TEXT.into())];
         Self::new(200, headers, Body::Unsaid)
     }
 
     /// The same with another header line.
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
+    /// A file that was fetched by `name`, or the part of it that the request asks for.
+    pub(super) fn fetched(file: Fetched, name: &str, head: &Head) -> Self {
+        match file {
+            Fetched::Open(file) => Self::file(file, name, head),
+            Fetched::Small(small) => {
+                let (len, version) = (small.bytes.len() as u64, small.version.clone());
+                Self::select(len, version, name, head, |range| Body::Small(small, range))
+            }
+        }
+    }
+
     /// A file, or the part of it that the request asks for.
     pub(super) fn file(file: OpenFile, name: &str, head: &Head) -> Self {
-        let OpenFile { file, len, modified } = file;
-        let tag = entity_tag(len, modified);
+        let (len, version) = (file.len, file.version());
+        Self::select(len, version, name, head, |range| Body::File(file.file, range))
+    }
+
+    /// The part that the request asks for of a file that is so long.
+    fn select(
+        len: u64,
+        version: Version,
+        name: &str,
+        head: &Head,
+        body: impl FnOnce(Range<u64>) -> Body,
+    ) -> Self {
+        let Version { tag, date } = version;
+        let unchanged = head.if_none_match.as_deref().is_some_and(|tags| matches_tag(tags, &tag));
+        // The rest of a file that has changed since is worth nothing (RFC 9110, section 13.1.5).
+        let may_be_part = head.if_range.as_deref().is_none_or(|expected| expected.trim() == &*tag);
         let mut headers = vec![
-            ("Content-Type", content_type(name).to_owned()),
-            ("Accept-Ranges", "bytes".to_owned()),
-            ("Last-Modified", httpdate::fmt_http_date(modified.max(SystemTime::UNIX_EPOCH))),
-            ("ETag", tag.clone()),
+            ("Content-Type", content_type(name).into()),
+            ("Accept-Ranges", "bytes".into()),
+            ("Last-Modified", date.into()),
+            ("ETag", tag.into()),
         ];
-        if head.if_none_match.as_deref().is_some_and(|tags| matches_tag(tags, &tag)) {
+        if unchanged {
             return Self::new(304, headers, Body::Unsaid);
         }
-        // The rest of a file that has changed since is worth nothing (RFC 9110, section 13.1.5).
-        let unchanged = head.if_range.as_deref().is_none_or(|expected| expected.trim() == tag);
-        match select(head.range.as_deref().filter(|_| unchanged), len) {
-            Part::Whole => Self::new(200, headers, Body::File(file, 0..len)),
+        match select(head.range.as_deref().filter(|_| may_be_part), len) {
+            Part::Whole => Self::new(200, headers, body(0..len)),
             Part::Bytes(range) => {
                 let (first, last) = (range.start, range.end - 1);
-                headers.push(("Content-Range", format!("bytes {first}-{last}/{len}")));
-                Self::new(206, headers, Body::File(file, range))
+                headers.push(("Content-Range", format!("bytes {first}-{last}/{len}").into()));
+                Self::new(206, headers, body(range))
             }
             Part::Unsatisfiable => Self::refusal(416, "the range lies outside of the file")
                 .with("Content-Range", format!("bytes */{len}")),
@@ -123,12 +212,12 @@ impl Response {
         head: &Head,
     ) -> Self {
         let mut headers =
-            vec![("Content-Type", content_type(name).to_owned()), ("Accept-Ranges", "bytes".to_owned())];
+            vec![("Content-Type", content_type(name).into()), ("Accept-Ranges", "bytes".into())];
         match select(head.range.as_deref().filter(|_| head.if_range.is_none()), len) {
             Part::Whole => Self::new(200, headers, Body::Arriving(file, len, flight, 0..len)),
             Part::Bytes(range) => {
                 let (first, last) = (range.start, range.end - 1);
-                headers.push(("Content-Range", format!("bytes {first}-{last}/{len}")));
+                headers.push(("Content-Range", format!("bytes {first}-{last}/{len}").into()));
                 Self::new(206, headers, Body::Arriving(file, len, flight, range))
             }
             Part::Unsatisfiable => Self::refusal(416, "the range lies outside of the file")
@@ -151,7 +240,18 @@ impl Response {
         let mut bytes = self.head_bytes(head.is_some_and(|h| h.old), keep_alive).into_bytes();
         let with_body = head.is_none_or(|h| h.method == Method::Get);
         match self.body {
-            Body::File(file, range) if with_body && !range.is_empty() && range.end - range.start <= SMALL => {
+            Body::Small(small, range) if with_body => {
+                let part = |at| usize::try_from(at).unwrap_or(usize::MAX);
+                let part = small.bytes.get(part(range.start)..part(range.end)).unwrap_or_default();
+                bytes.extend_from_slice(part);
+                send_all(stream, &bytes, 0).await?;
+                Ok(part.len() as u64)
+            }
+            // Read and sent with its head in one call, instead of three for the head, the file, and telling the kernel how it
+            // will be read.
+            Body::File(file, range)
+                if with_body && !range.is_empty() && range.end - range.start <= MAX_SMALL =>
+            {
                 let (head, len) = (bytes.len(), range.end - range.start);
                 bytes.resize(head + usize::try_from(len).unwrap_or_default(), 0);
                 file.read_exact_at(bytes.get_mut(head..).unwrap_or_default(), range.start)?;
@@ -179,19 +279,18 @@ impl Response {
     }
 
     fn head_bytes(&self, old: bool, keep_alive: bool) -> String {
-        let mut head = format!("HTTP/1.1 {} {}\r\nServer: bootd\r\n", self.status, reason(self.status));
+        let mut head = String::with_capacity(HEAD_ROOM + self.body.in_memory());
+        // To write to a text can't fail.
+        let _ = write!(head, "HTTP/1.1 {} {}\r\nServer: bootd\r\n", self.status, reason(self.status));
         let mut line = |name: &str, value: &str| head.extend([name, ": ", value, "\r\n"]);
         DATE.with_borrow_mut(|date| line("Date", date.now()));
         for (name, value) in &self.headers {
-            line(name, value);
+            line(name, value.as_ref());
         }
-        match &self.body {
-            Body::Unsaid => {}
-            Body::Bytes(body) => line("Content-Length", &body.len().to_string()),
-            Body::File(_, range) | Body::Arriving(_, _, _, range) => {
-                line("Content-Length", &(range.end - range.start).to_string());
-            }
+        if let Some(len) = self.body.len() {
+            let _ = write!(head, "Content-Length: {len}\r\n");
         }
+        let mut line = |name: &str, value: &str| head.extend([name, ": ", value, "\r\n"]);
         match (old, keep_alive) {
             (_, false) => line("Connection", "close"),
             (true, true) => line("Connection", "keep-alive"),
@@ -226,9 +325,14 @@ impl Date {
 
 async fn send_all(stream: &TcpStream, mut bytes: &[u8], flags: i32) -> io::Result<()> {
     while !bytes.is_empty() {
-        let send =
-            stream.async_io(Interest::WRITABLE, || SockRef::from(stream).send_with_flags(bytes, flags));
-        let sent = timeout(STALL, send).await??;
+        let send = || SockRef::from(stream).send_with_flags(bytes, flags);
+        // There is room most of the time, and a clock that isn't needed need not be set.
+        let sent = match stream.try_io(Interest::WRITABLE, send) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                timeout(STALL, stream.async_io(Interest::WRITABLE, send)).await??
+            }
+            sent => sent?,
+        };
         bytes = bytes.get(sent..).unwrap_or_default();
     }
     Ok(())
@@ -286,11 +390,6 @@ async fn send_arriving(
 }
 
 /// Changes whenever the file does: a copy of the same length within one tick of the clock is not told apart.
-fn entity_tag(len: u64, modified: SystemTime) -> String {
-    let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("\"{:x}-{len:x}\"", since.as_nanos())
-}
-
 fn matches_tag(tags: &str, tag: &str) -> bool {
     tags.split(',').map(str::trim).any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
 }
@@ -298,16 +397,20 @@ fn matches_tag(tags: &str, tag: &str) -> bool {
 /// The media type of a file. UEFI HTTP boot runs only what has one of the first three (EDK2,
 /// `HttpBootSupport.c`); a type that it does not know ends the boot.
 fn content_type(name: &str) -> &'static str {
-    let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix).to_ascii_lowercase();
-    match suffix.as_str() {
-        "efi" => "application/efi",
-        "iso" => "application/vnd.efi-iso",
-        "img" => "application/vnd.efi-img",
-        "ipxe" | "txt" | "cfg" | "conf" => "text/plain; charset=utf-8",
-        "json" => "application/json",
-        "xml" => "application/xml",
-        _ => "application/octet-stream",
-    }
+    let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+    let kinds = [
+        ("efi", "application/efi"),
+        ("iso", "application/vnd.efi-iso"),
+        ("img", "application/vnd.efi-img"),
+        ("ipxe", TEXT),
+        ("txt", TEXT),
+        ("cfg", TEXT),
+        ("conf", TEXT),
+        ("json", "application/json"),
+        ("xml", "application/xml"),
+    ];
+    let kind = kinds.iter().find(|(known, _)| known.eq_ignore_ascii_case(suffix));
+    kind.map_or("application/octet-stream", |(_, kind)| kind)
 }
 
 fn reason(status: u16) -> &'static str {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -38,8 +39,8 @@ impl Service for FileService {
 
     async fn answer(&self, head: &Head) -> (Response, String) {
         let response = match parse_http_path(&head.path) {
-            Asked::File(path) => match self.files.open(&path) {
-                Ok(file) => Response::file(file, path.as_str(), head),
+            Asked::File(path) => match self.files.fetch(&path) {
+                Ok(file) => Response::fetched(file, path.as_str(), head),
                 Err(e) => Response::refusal(404, &e.to_string()),
             },
             _ => Response::refusal(404, "there is no such file"),
@@ -245,7 +246,7 @@ async fn stopping_ends_idle_connections_and_finishes_answers() {
 /// A client whose script is asked for, from its own address or another.
 fn visit(state: &Arc<State>, last: u8) -> Arc<Visit> {
     let peer = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 1234);
-    Arc::new(Visit { state: Arc::clone(state), link: 0, peer })
+    Arc::new(Visit { state: Arc::clone(state), link: 0, peer, making: Handle::current() })
 }
 
 #[tokio::test]
