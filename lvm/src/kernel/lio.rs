@@ -144,6 +144,13 @@ impl Lio {
         sessions::refusals(self.files.group().parent()?)
     }
 
+    /// Whether that disk is exported as a whole, to that initiator. Unlike [`exported`](Self::exported) it looks at
+    /// nobody else's: when a room is switched on, that would be most of the work.
+    pub(super) fn is_exported(&self, disk: &str, initiator: &str) -> bool {
+        let shown = self.files.shown(initiator);
+        shown.is_some_and(|lun| self.files.group().join("lun").join(lun).join(disk).is_symlink())
+    }
+
     /// Removes all of ours but the disks of these names.
     pub(super) fn keep_only(&self, disks: &[String]) -> io::Result<()> {
         let keep = disks.to_vec();
@@ -201,14 +208,16 @@ impl Files {
         names(&luns).into_iter().filter_map(with_disk).collect()
     }
 
+    /// The unit that is shown to an initiator, if one is.
+    fn shown(&self, initiator: &str) -> Option<String> {
+        let unit = self.group().join("acls").join(initiator).join("lun_0").join(MAPPED);
+        Some(fs::read_link(unit).ok()?.file_name()?.to_string_lossy().into_owned())
+    }
+
     /// Who may log in, and which unit is shown to it if one is by now.
     fn entries(&self) -> Vec<(String, Option<String>)> {
-        let acls = self.group().join("acls");
-        let unit = |initiator: &str| {
-            let unit = fs::read_link(acls.join(initiator).join("lun_0").join(MAPPED)).ok()?;
-            Some(unit.file_name()?.to_string_lossy().into_owned())
-        };
-        names(&acls).into_iter().map(|initiator| (initiator.clone(), unit(&initiator))).collect()
+        let initiators = names(&self.group().join("acls")).into_iter();
+        initiators.map(|initiator| (initiator.clone(), self.shown(&initiator))).collect()
     }
 
     /// LIO writes persistent reservations to a folder, and fails them where it is not there.
@@ -336,6 +345,10 @@ impl Files {
 
     /// Ends the export of that disk, in whatever state it is: first its sessions, then what stands on others.
     fn remove(&self, name: &str) -> io::Result<()> {
+        if !self.disks().join(name).is_dir() {
+            // What stands on it goes before it.
+            return Ok(());
+        }
         for (lun, _) in self.luns().into_iter().filter(|(_, disk)| disk == name) {
             for (initiator, _) in self.entries().into_iter().filter(|(_, shown)| shown.as_ref() == Some(&lun))
             {

@@ -423,7 +423,7 @@ impl Engine for Kernel {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the client has booted again since");
         let attachment = attachment.ok_or_else(gone).map_err(&failed)?;
         let name = self.shared.name_of(&attachment.overlay.owner).map_err(&failed)?;
-        if !lio.exported().contains(&(name.clone(), export.initiator.clone())) {
+        if !lio.is_exported(&name, &export.initiator) {
             lio.unexport(&name).map_err(&failed)?;
             lio.export(&name, &sysfs::node(attachment.overlay.disk), export).map_err(&failed)?;
         }
