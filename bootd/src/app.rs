@@ -293,11 +293,12 @@ impl Sockets {
         journal: Journal,
         mut given: Given,
     ) -> Result<Self, ServiceError> {
-        let addresses = links.iter().map(|link| link.interface.address);
-        let ports = [config.http_port, config.iscsi_port];
-        let wanted = addresses.flat_map(|address| ports.map(|port| SocketAddrV4::new(address, port)));
-        given.keep_only(&wanted.collect::<Vec<_>>())?;
+        // Where the kernel exports disks, their port is the kernel's to open.
         let own = if config.engine.is_exported_by_kernel() { &[] } else { links };
+        let at = |links: &[Link], port| {
+            links.iter().map(|link| SocketAddrV4::new(link.interface.address, port)).collect::<Vec<_>>()
+        };
+        given.keep_only(&[at(links, config.http_port), at(own, config.iscsi_port)].concat())?;
         Ok(Self {
             dhcp: Dhcp::bind(links, journal)?,
             tftp: config.tftp.then(|| Tftp::bind(links)).transpose()?,

@@ -32,7 +32,11 @@ pub(super) fn all(config: &Config, running: Option<u32>) -> Vec<Finding> {
             look("TFTP", "enabled = false in [tftp]", Protocol::Udp, at(69));
         }
         look("HTTP", "port in [http]", Protocol::Tcp, at(config.http_port));
-        look("iSCSI", "port in [iscsi]", Protocol::Tcp, at(config.iscsi_port));
+        // Where the kernel exports the disks and bootd runs, the port is the kernel's, which is no process that could be
+        // named.
+        if running.is_none() || !config.engine.is_exported_by_kernel() {
+            look("iSCSI", "port in [iscsi]", Protocol::Tcp, at(config.iscsi_port));
+        }
     }
     findings
 }

@@ -16,7 +16,7 @@ use std::os::fd::AsFd as _;
 
 use socket2::{Domain, Socket, Type};
 
-use super::send;
+use super::{send, settle};
 use crate::serve::ServiceError;
 use crate::sys::handed_over;
 
@@ -58,11 +58,13 @@ impl Given {
             |(socket, _): &(Socket, String)| listens_on(socket).is_some_and(|a| wanted.contains(&a));
         let (wanted, others) = std::mem::take(&mut self.sockets).into_iter().partition(is_wanted);
         self.sockets = wanted;
+        let mut dropped = false;
         for (socket, name) in others {
             if name.starts_with(STORED) {
                 // Where it can't be told, it is told again at the next start.
                 let _ = send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None);
                 tracing::info!("{}: not configured any more, closed", show(&socket));
+                dropped = true;
                 continue;
             }
             let what = format!("systemd holds {} open for bootd{}", show(&socket), by(&name));
@@ -71,6 +73,10 @@ impl Given {
                 "a .socket unit may open TCP ports of HTTP and iSCSI only, each at the address of an interface that is \
                  served (ListenStream=10.0.0.1:3260): correct the unit, or bootd.toml",
             ));
+        }
+        if dropped {
+            // Somebody else may want to listen there now: the kernel, for disks that it exports.
+            settle();
         }
         Ok(())
     }

@@ -2,12 +2,14 @@
 //! being started again.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 mod given;
 
@@ -17,6 +19,23 @@ pub(crate) use given::Given;
 pub(crate) fn notify(message: &str) {
     // Whoever started us knows soon enough if that fails.
     let _ = send(message, None);
+}
+
+/// How long systemd may take to do what it was told. It takes milliseconds; if it hangs, so be it.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Waits until systemd has done all that it was told before this, by the rule for `BARRIER=1` in `sd_notify(3)`: it closes
+/// the descriptor that comes with the message.
+fn settle() {
+    let Ok((ours, theirs)) = io::pipe() else { return };
+    if !matches!(send("BARRIER=1", Some(theirs.as_fd())), Ok(true)) {
+        return;
+    }
+    drop(theirs);
+    let mut closed = [PollFd::new(&ours, PollFlags::empty())];
+    if let Ok(within) = Timespec::try_from(SETTLED) {
+        let _ = poll(&mut closed, Some(&within));
+    }
 }
 
 /// Sends a message, with a descriptor or without, to whoever started us. `false` if nobody wants to be told.
