@@ -102,11 +102,11 @@ pub(crate) enum AppError {
 /// When it can't start, or when a service had to end.
 pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let started = unix_millis();
-    let config = engine::settled(config)?;
     let given = Given::from_systemd()?;
     let directory = DataDirectory::take(&config)?;
     let store = Arc::new(Store::open(&location(&config))?);
     let site = store.snapshot()?;
+    let config = engine::settled(config, &site)?;
     let menus = Menus::new(data::templates(&config.menus())?)?;
     let files = files(&config);
     let (journal, leases) = leases(&config)?;

@@ -4,24 +4,44 @@ use std::sync::Arc;
 
 use caps::Capability;
 use lvm::{Embedded, EmbeddedConfig, Engine, EngineError, Sim};
+use site::Site;
+
+mod settings;
+#[cfg(feature = "kernel")]
+pub(crate) mod storage;
+
+pub(crate) use kernel::usable;
+use settings::Row;
+pub(crate) use settings::settle;
 
 use crate::config::{Config, EngineKind};
 
-/// The configuration with an engine that this machine can run: where the kernel lacks something, the embedded one takes
-/// the kernel engine's place if it may. Must come before sockets are opened: which ones, depends on it.
+/// The configuration with an engine that this machine can run, and what the site says of this server's storage in it:
+/// where the kernel lacks something, the embedded one takes the kernel engine's place if it may. Must come before
+/// sockets are opened: which ones, depends on it.
 ///
 /// # Errors
-/// When it may not; the text says what is missing.
-pub(crate) fn settled(mut config: Config) -> Result<Config, EngineError> {
-    if let EngineKind::Kernel(settings) = &config.engine
-        && let Err(e) = usable(settings)
-    {
-        if !settings.fallback {
-            return Err(e);
+/// When it may not, or the site says what makes no sense; the text says what.
+pub(crate) fn settled(mut config: Config, site: &Site) -> Result<Config, EngineError> {
+    let EngineKind::Kernel(of_file) = &config.engine else { return Ok(config) };
+    let settled = settle(of_file, &config.server, config.memory, site).map_err(|wrong| {
+        let text = format!("{wrong}; {}", wrong.remedy);
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
+        EngineError::Kernel { what: "go by the settings".into(), source }
+    })?;
+    config.engine = match usable(&settled.kernel) {
+        Ok(()) => {
+            for Row { setting, value, source } in settled.rows(&config.images(), &config.overlay_directory) {
+                tracing::info!("{setting}: {value} ({source})");
+            }
+            EngineKind::Kernel(settled.kernel)
         }
-        tracing::warn!("{e}; disks are made by the embedded engine instead");
-        config.engine = EngineKind::Embedded;
-    }
+        Err(e) if settled.kernel.fallback => {
+            tracing::warn!("{e}; disks are made by the embedded engine instead");
+            EngineKind::Embedded
+        }
+        Err(e) => return Err(e),
+    };
     Ok(config)
 }
 
@@ -41,25 +61,20 @@ pub(crate) fn open(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
             overlays: config.overlay_directory.clone(),
             cache: config.cache_size,
         })?),
-        #[cfg(feature = "kernel")]
-        EngineKind::Kernel(settings) => {
-            Arc::new(lvm::kernel::Kernel::open(kernel::config(config, settings))?)
-        }
-        #[cfg(not(feature = "kernel"))]
-        EngineKind::Kernel(_) => return Err(kernel::not_built()),
+        EngineKind::Kernel(settings) => kernel::open(config, settings)?,
         EngineKind::Sim => Arc::new(Sim::new()),
     })
 }
 
-pub(crate) use kernel::{storage, usable};
-
 #[cfg(not(feature = "kernel"))]
 mod kernel {
-    use lvm::EngineError;
+    use std::sync::Arc;
 
-    use crate::config::KernelSettings;
+    use lvm::{Engine, EngineError};
 
-    pub(super) fn not_built() -> EngineError {
+    use crate::config::{Config, KernelSettings};
+
+    fn not_built() -> EngineError {
         let source = std::io::Error::other("this bootd was built without it");
         EngineError::Kernel { what: "run".into(), source }
     }
@@ -68,41 +83,8 @@ mod kernel {
         Err(not_built())
     }
 
-    /// What disks lie on. The configuration has no kernel engine in such a build, so nobody comes here.
-    pub(crate) mod storage {
-        use std::io;
-        use std::path::{Path, PathBuf};
-
-        use crate::config::{Config, KernelSettings};
-
-        #[allow(dead_code)]
-        pub(crate) enum Space {
-            File { path: PathBuf, size: String },
-            Ram { size: String },
-            Ready(PathBuf),
-            Blank(PathBuf),
-            Foreign(PathBuf, String),
-        }
-
-        fn not_built<T>() -> io::Result<T> {
-            Err(io::Error::other("this bootd was built without the kernel engine"))
-        }
-
-        pub(crate) fn space(_config: &Config, _settings: &KernelSettings) -> io::Result<Space> {
-            not_built()
-        }
-
-        pub(crate) fn label(_path: &Path) -> io::Result<()> {
-            not_built()
-        }
-
-        pub(crate) fn status() -> io::Result<String> {
-            not_built()
-        }
-
-        pub(crate) fn down(_config: &Config) -> io::Result<Vec<String>> {
-            not_built()
-        }
+    pub(super) fn open(_config: &Config, _settings: &KernelSettings) -> Result<Arc<dyn Engine>, EngineError> {
+        Err(not_built())
     }
 }
 
@@ -110,9 +92,14 @@ mod kernel {
 mod kernel {
     use std::net::SocketAddr;
     use std::os::unix::fs::FileTypeExt;
+    use std::path::Path;
+    use std::sync::Arc;
 
-    use lvm::kernel::{DEFAULT_TAG, KernelConfig, LIO_ROOT, LioConfig, Needs, OverlayKind, SpaceConfig};
-    use lvm::{EngineError, names};
+    use lvm::kernel::{
+        DEFAULT_TAG, Kernel, KernelConfig, LIO_ROOT, LioConfig, Needs, OverlayKind, SpaceConfig,
+    };
+    use lvm::names::SiteNames;
+    use lvm::{Engine, EngineError, names};
 
     use crate::config::{Config, KernelSettings, SpacePlace};
 
@@ -125,12 +112,12 @@ mod kernel {
         lvm::kernel::check(Needs { overlays: overlays(settings), lio: settings.lio, cache })
     }
 
-    fn space(config: &Config, settings: &KernelSettings) -> SpaceConfig {
+    fn space(directory: &Path, settings: &KernelSettings) -> SpaceConfig {
         let size = settings.space_size;
         let path = match &settings.space {
             SpacePlace::Ram => return SpaceConfig::Ram { size },
             SpacePlace::At(path) => path.clone(),
-            SpacePlace::Default => config.overlay_directory.join("space"),
+            SpacePlace::Default => directory.join("space"),
         };
         if std::fs::metadata(&path).is_ok_and(|meta| meta.file_type().is_block_device()) {
             SpaceConfig::Device { path }
@@ -139,64 +126,34 @@ mod kernel {
         }
     }
 
-    fn lio(config: &Config) -> LioConfig {
-        let portals = config.interfaces.iter();
-        let portals = portals.map(|link| SocketAddr::from((link.address, config.iscsi_port))).collect();
-        LioConfig { root: LIO_ROOT.into(), portals, target: names::shared_target_iqn(&config.names) }
+    /// The target that the kernel exports disks by, at these addresses.
+    pub(super) fn lio(names: &SiteNames, portals: Vec<SocketAddr>) -> LioConfig {
+        LioConfig { root: LIO_ROOT.into(), portals, target: names::shared_target_iqn(names) }
     }
 
-    pub(super) fn config(config: &Config, settings: &KernelSettings) -> KernelConfig {
+    /// What the engine is opened with whose records are in that directory.
+    pub(super) fn config(
+        directory: &Path,
+        names: &SiteNames,
+        portals: Vec<SocketAddr>,
+        settings: &KernelSettings,
+    ) -> KernelConfig {
         KernelConfig {
-            directory: config.overlay_directory.clone(),
-            space: space(config, settings),
+            directory: directory.to_owned(),
+            space: space(directory, settings),
             cache: settings.cache,
             write_cache: settings.write_cache,
             overlays: overlays(settings),
             tag: DEFAULT_TAG.to_owned(),
-            lio: settings.lio.then(|| lio(config)),
+            lio: settings.lio.then(|| lio(names, portals)),
         }
     }
 
-    /// What disks lie on.
-    pub(crate) mod storage {
-        use std::io;
-        use std::path::PathBuf;
-
-        pub(crate) use lvm::kernel::label;
-        use lvm::kernel::{Contents, DEFAULT_TAG, SpaceConfig};
-
-        use crate::config::{Config, KernelSettings, show_size};
-
-        /// Where overlays lie, and in which state that is.
-        pub(crate) enum Space {
-            File { path: PathBuf, size: String },
-            Ram { size: String },
-            Ready(PathBuf),
-            Blank(PathBuf),
-            Foreign(PathBuf, String),
-        }
-
-        pub(crate) fn space(config: &Config, settings: &KernelSettings) -> io::Result<Space> {
-            Ok(match super::space(config, settings) {
-                SpaceConfig::Ram { size } => Space::Ram { size: show_size(size.0) },
-                SpaceConfig::File { path, size } => Space::File { path, size: show_size(size.0) },
-                SpaceConfig::Device { path } => match lvm::kernel::contents(&path)? {
-                    Contents::Ours => Space::Ready(path),
-                    Contents::Blank => Space::Blank(path),
-                    Contents::Foreign(what) => Space::Foreign(path, what),
-                },
-            })
-        }
-
-        /// All that the kernel holds for bootd, for people.
-        pub(crate) fn status() -> io::Result<String> {
-            Ok(lvm::kernel::devices(DEFAULT_TAG)?.iter().map(ToString::to_string).collect())
-        }
-
-        /// Removes all of it; what is busy stays, and is named.
-        pub(crate) fn down(config: &Config) -> io::Result<Vec<String>> {
-            lvm::kernel::remove_target(&super::lio(config), DEFAULT_TAG)?;
-            lvm::kernel::remove_all(DEFAULT_TAG)
-        }
+    /// The engine with these settings.
+    pub(super) fn open(config: &Config, settings: &KernelSettings) -> Result<Arc<dyn Engine>, EngineError> {
+        let portals = config.interfaces.iter();
+        let portals = portals.map(|link| SocketAddr::from((link.address, config.iscsi_port))).collect();
+        let config = self::config(&config.overlay_directory, &config.names, portals, settings);
+        Ok(Arc::new(Kernel::open(config)?))
     }
 }

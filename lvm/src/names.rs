@@ -206,7 +206,7 @@ impl DmPart {
     /// All of them, from the top of the stack down.
     pub const ALL: [Self; 4] = [Self::Disk, Self::Pool, Self::Data, Self::Meta];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",
             Self::Pool => "pool",

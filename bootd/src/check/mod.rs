@@ -134,7 +134,17 @@ fn engine(config: &Config) -> Vec<Finding> {
     let EngineKind::Kernel(settings) = &config.engine else { return Vec::new() };
     let mut findings = Vec::new();
     let what = "kernel engine";
-    findings.push(match crate::engine::usable(settings) {
+    let database = if config.site.is_some() { config.copy() } else { config.database() };
+    // What is wrong with the site itself, another finding says.
+    let site = if database.exists() { snapshot(&database).unwrap_or_default() } else { Arc::default() };
+    let settings = match crate::engine::settle(settings, &config.server, config.memory, &site) {
+        Ok(settled) => settled.kernel,
+        Err(wrong) => {
+            findings.push(Finding::fail(what, wrong.to_string(), wrong.remedy));
+            settings.clone()
+        }
+    };
+    findings.push(match crate::engine::usable(&settings) {
         Ok(()) => Finding::ok(what, "device-mapper, loop devices and what exports them are there"),
         Err(e) => {
             let remedy = "load the modules that it names (for good: one a line in /etc/modules-load.d/bootd.conf), or \
@@ -268,7 +278,7 @@ fn site(config: &Config, findings: &mut Vec<Finding>) {
 
 /// The site in a copy of the database: opening the database itself could bring it up to date, which is for the
 /// daemon to do.
-fn snapshot(path: &Path) -> Result<Arc<Site>, String> {
+pub(crate) fn snapshot(path: &Path) -> Result<Arc<Site>, String> {
     let copy =
         Copy::of(path).map_err(|e| format!("{}: can't copy it to look inside: {e}", path.display()))?;
     let site = Store::open(&Location::Sqlite(copy.0.join(COPY))).and_then(|store| store.snapshot());

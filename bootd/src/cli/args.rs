@@ -159,20 +159,36 @@ pub(super) struct Check {
 #[derive(Debug, Subcommand)]
 pub(super) enum StorageCommand {
     /// Say what apply would do, and what would be lost
-    Plan(Storage),
-    /// Make the device of the overlays ready; one that holds anything else is refused
+    Plan(StoragePlan),
+    /// Make the device of the overlays ready, and bring up what needs no client; a device that holds anything else is refused
     #[command(after_help = "Examples:\n  bootd storage plan\n  bootd storage apply --yes")]
     Apply(Storage),
     /// Show every device that the kernel holds for bootd, with its table
-    Status(Storage),
+    Status(StorageStatus),
     /// Remove all of them, with what clients have written
     Down(Storage),
 }
 
 #[derive(Debug, Args)]
+pub(super) struct StoragePlan {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StorageStatus {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Storage {
     #[command(flatten)]
-    pub(super) server: ServerFlags,
+    pub(super) place: Place,
     /// Do it without asking
     #[arg(short, long)]
     pub(super) yes: bool,

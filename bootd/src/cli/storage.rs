@@ -1,115 +1,151 @@
-//! `bootd storage`: what the kernel engine's disks lie on. Needs no daemon.
+//! `bootd storage`: what the kernel engine's disks lie on. Needs no daemon, and no network.
 
-use std::io::{BufRead as _, IsTerminal as _, stdin, stdout};
-
-use super::args::{Storage, StorageCommand};
-use super::{Failure, print};
-use crate::config::{Config, EngineKind, KernelSettings, show_size};
-use crate::data;
-use crate::engine::storage::{self, Space};
-use crate::machine::Machine;
-
-pub(super) fn run(command: &StorageCommand) -> Result<(), Failure> {
-    let (StorageCommand::Plan(storage)
-    | StorageCommand::Apply(storage)
-    | StorageCommand::Status(storage)
-    | StorageCommand::Down(storage)) = command;
-    let config = Config::load(&storage.server.flags(), &Machine::look()).map_err(Failure::new)?;
-    let EngineKind::Kernel(settings) = &config.engine else {
-        return Err(Failure {
-            error: "the kernel engine is not in use, and the embedded one needs no storage".into(),
-            hint: Some("write kind = \"kernel\" in [engine]".into()),
-        });
-    };
-    match command {
-        StorageCommand::Plan(_) => print(&plan(&config, settings)?.0),
-        StorageCommand::Apply(_) => apply(&config, settings, storage),
-        StorageCommand::Status(_) => status(),
-        StorageCommand::Down(_) => down(&config, storage),
-    }
-}
-
-/// What `apply` would do, and whether there is something to write.
-fn plan(config: &Config, settings: &KernelSettings) -> Result<(String, Option<std::path::PathBuf>), Failure> {
-    let space = storage::space(config, settings).map_err(Failure::new)?;
-    let mut text = match settings.cache {
-        None => "images    read through the page cache, by a read-only loop device each\n".to_owned(),
-        Some(size) => {
-            format!("images    read through a cache in RAM of {}, for all together\n", show_size(size.0))
-        }
-    };
-    let (line, write) = match space {
-        Space::File { path, size } => {
-            (format!("file {}, up to {size}: made when bootd starts; nothing to do", path.display()), None)
-        }
-        Space::Ram { size } => {
-            (format!("RAM, up to {size}, which they take as clients write; nothing to do"), None)
-        }
-        Space::Ready(path) => (format!("device {}: ready; nothing to do", path.display()), None),
-        Space::Blank(path) => {
-            (format!("device {}: empty; would be made ready for overlays", path.display()), Some(path))
-        }
-        Space::Foreign(path, what) => {
-            return Err(Failure {
-                error: format!("{} holds {what}, which bootd did not make", path.display()),
-                hint: Some(format!(
-                    "if nothing on it is needed, empty it yourself, for example: wipefs --all {}",
-                    path.display()
-                )),
-            });
-        }
-    };
-    text.push_str(&format!("overlays  {line}\n"));
-    if let Some(size) = settings.write_cache {
-        text.push_str(&format!("          written through a cache in RAM of {}\n", show_size(size.0)));
-    }
-    text.push_str("          all that clients have written is lost with the power, and only that\n");
-    Ok((text, write))
-}
-
-fn apply(config: &Config, settings: &KernelSettings, asked: &Storage) -> Result<(), Failure> {
-    let (text, write) = plan(config, settings)?;
-    print(&text)?;
-    let Some(path) = write else { return Ok(()) };
-    confirm(&format!("Write to {}?", path.display()), asked.yes)?;
-    storage::label(&path).map_err(Failure::new)?;
-    print(&format!("{} is ready for overlays\n", path.display()))
-}
-
-fn status() -> Result<(), Failure> {
-    let text = storage::status().map_err(Failure::new)?;
-    print(if text.is_empty() { "bootd has no devices in the kernel\n" } else { &text })
-}
-
-fn down(config: &Config, asked: &Storage) -> Result<(), Failure> {
-    if let Some(pid) = data::running(&config.data) {
-        return Err(Failure {
-            error: format!("bootd runs (process {pid}) and uses what would be removed"),
-            hint: Some("stop it first".into()),
-        });
-    }
-    confirm("Remove all clients' disks from the kernel? Clients that run lose theirs.", asked.yes)?;
-    let busy = storage::down(config).map_err(Failure::new)?;
-    if busy.is_empty() {
-        return print("the kernel has no devices of bootd's any more\n");
-    }
-    Err(Failure {
-        error: format!("still in use: {}", busy.join(", ")),
-        hint: Some("close what has them open, and say it again".into()),
+#[cfg(not(feature = "kernel"))]
+pub(super) fn run(_command: &super::args::StorageCommand) -> Result<(), super::Failure> {
+    Err(super::Failure {
+        error: "this bootd was built without the kernel engine, and the embedded one needs no storage".into(),
+        hint: Some("build it with the feature \"kernel\"".into()),
     })
 }
 
-/// Asks, where there is somebody to ask.
-fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
+#[cfg(feature = "kernel")]
+pub(super) use with_kernel::run;
+
+#[cfg(feature = "kernel")]
+mod with_kernel {
+    use std::io::{BufRead as _, IsTerminal as _, stdin, stdout};
+
+    use crate::cli::args::{Place, StorageCommand};
+    use crate::cli::table::table;
+    use crate::cli::{Failure, print, show};
+    use crate::config::{EngineKind, StorageConfig, show_size};
+    use crate::data;
+    use crate::engine::storage::{self, Plan, Problem, Write};
+    use crate::machine::Machine;
+
+    impl From<Problem> for Failure {
+        fn from(Problem { error, hint }: Problem) -> Self {
+            Self { error, hint: Some(hint) }
+        }
     }
-    if !stdin().is_terminal() || !stdout().is_terminal() {
-        let hint = Some("look at it with: bootd storage plan, then say --yes".into());
-        return Err(Failure { error: "nobody is there to be asked".into(), hint });
+
+    pub(in crate::cli) fn run(command: &StorageCommand) -> Result<(), Failure> {
+        match command {
+            StorageCommand::Plan(shown) => plan(&config(&shown.place)?, shown.json),
+            StorageCommand::Apply(storage) => apply(&config(&storage.place)?, storage.yes),
+            StorageCommand::Status(shown) => status(shown.json),
+            StorageCommand::Down(storage) => down(&config(&storage.place)?, storage.yes),
+        }
     }
-    print(&format!("{question} [y/N] "))?;
-    let mut answer = String::new();
-    stdin().lock().read_line(&mut answer).map_err(Failure::new)?;
-    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { Err(Failure::new("nothing was changed")) }
+
+    fn config(place: &Place) -> Result<StorageConfig, Failure> {
+        let config = StorageConfig::load(&place.flags(), &Machine::look()).map_err(Failure::new)?;
+        match config.engine {
+            EngineKind::Kernel(_) => Ok(config),
+            EngineKind::Embedded | EngineKind::Sim => Err(Failure {
+                error: "the kernel engine is not in use, and the embedded one needs no storage".into(),
+                hint: Some("write kind = \"kernel\" in [engine]".into()),
+            }),
+        }
+    }
+
+    /// What `apply` would do. It fails where `apply` would refuse.
+    fn plan(config: &StorageConfig, json: bool) -> Result<(), Failure> {
+        let plan = storage::plan(config, &storage::site(config)?)?;
+        show(json, &plan, describe)?;
+        refuse(&plan)
+    }
+
+    fn refuse(plan: &Plan) -> Result<(), Failure> {
+        plan.problems.first().map_or(Ok(()), |problem| Err(problem.clone().into()))
+    }
+
+    fn describe(plan: &Plan) -> String {
+        let settings = plan.settings.iter();
+        let settings: Vec<_> =
+            settings.map(|row| [row.setting.to_owned(), row.value.clone(), row.source.to_string()]).collect();
+        let mut text = table(["SETTING", "VALUE", "SOURCE"], &settings);
+        let head = ["DEVICE", "SIZE", "NOW", "TABLE"];
+        let rows = |devices: &[lvm::kernel::Planned]| devices.iter().map(storage::row_of).collect::<Vec<_>>();
+        text.push_str("\nAt the start:\n");
+        text.push_str(&table(head, &rows(&plan.devices.fixed)));
+        if !plan.devices.images.is_empty() {
+            text.push_str("\nFor the first client of each image, which nobody can write to:\n");
+            text.push_str(&table(head, &rows(&plan.devices.images)));
+            text.push_str("\nFor each boot of a client, as of the first image:\n");
+            text.push_str(&table(head, &rows(&plan.devices.for_each_boot)));
+        }
+        text.push('\n');
+        if let Some(Write { device, what, loses }) = &plan.writes {
+            text.push_str(&format!("{}: would be written {what}; it holds {loses}\n", device.display()));
+        }
+        plan.notes.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+        text
+    }
+
+    /// Makes the device ready and brings the stack up. What is so already stays as it is.
+    fn apply(config: &StorageConfig, yes: bool) -> Result<(), Failure> {
+        let site = storage::site(config)?;
+        let plan = storage::plan(config, &site)?;
+        refuse(&plan)?;
+        if let Some(Write { device, .. }) = &plan.writes {
+            print(&describe(&plan))?;
+            confirm(&format!("Write to {}?", device.display()), yes)?;
+            storage::label(device)?;
+            print(&format!("{} is ready for overlays\n", device.display()))?;
+        }
+        match storage::prepare(config, &site)?.as_slice() {
+            [] => print("nothing to do before bootd starts\n"),
+            made => print(&format!("made: {}\n", made.join(", "))),
+        }
+    }
+
+    fn status(json: bool) -> Result<(), Failure> {
+        let devices = storage::status().map_err(Failure::new)?;
+        show(json, &devices, |devices| {
+            if devices.is_empty() {
+                return "bootd has no devices in the kernel\n".to_owned();
+            }
+            let line =
+                |device: &lvm::kernel::Shown| format!("{device}    size   {}\n", show_size(device.bytes));
+            devices.iter().map(line).collect()
+        })
+    }
+
+    fn down(config: &StorageConfig, yes: bool) -> Result<(), Failure> {
+        if let Some(pid) = data::running(&config.data) {
+            return Err(Failure {
+                error: format!("bootd runs (process {pid}) and uses what would be removed"),
+                hint: Some("stop it first".into()),
+            });
+        }
+        confirm("Remove all clients' disks from the kernel? Clients that run lose theirs.", yes)?;
+        let busy = storage::down(config).map_err(Failure::new)?;
+        if busy.is_empty() {
+            return print("the kernel has no devices of bootd's any more\n");
+        }
+        Err(Failure {
+            error: format!("still in use: {}", busy.join(", ")),
+            hint: Some("close what has them open, and say it again".into()),
+        })
+    }
+
+    /// Asks, where there is somebody to ask.
+    fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+        if yes {
+            return Ok(());
+        }
+        if !stdin().is_terminal() || !stdout().is_terminal() {
+            let hint = Some("look at it with: bootd storage plan, then say --yes".into());
+            return Err(Failure { error: "nobody is there to be asked".into(), hint });
+        }
+        print(&format!("{question} [y/N] "))?;
+        let mut answer = String::new();
+        stdin().lock().read_line(&mut answer).map_err(Failure::new)?;
+        if answer.trim().eq_ignore_ascii_case("y") {
+            Ok(())
+        } else {
+            Err(Failure::new("nothing was changed"))
+        }
+    }
 }

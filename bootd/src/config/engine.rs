@@ -19,7 +19,7 @@ const LEAST_SPACE: u64 = 256 << 20;
 const DEFAULT_RAM_PERCENT: u64 = 50;
 
 /// The least RAM that is of use as a cache of fixed size.
-const LEAST_CACHE: u64 = 64 << 20;
+pub(crate) const LEAST_CACHE: u64 = 64 << 20;
 
 /// The word for RAM where the path of a file or a device can stand.
 const RAM: &str = "ram";
@@ -126,10 +126,9 @@ fn ram(
     Ok(bytes)
 }
 
-/// The engine that the file and the flags ask for.
-pub(super) fn engine(source: &Source, flags: &Flags, machine: &Machine) -> Result<EngineKind, ConfigError> {
+/// What the file says of the kernel engine, in use or not.
+pub(super) fn kernel(source: &Source, machine: &Machine) -> Result<KernelSettings, ConfigError> {
     let wire = &source.wire.engine;
-    let kernel = choice(source, wire.kind.as_ref(), "kind", ["embedded", "kernel"])?;
     let fallback = match &wire.fallback {
         Some(value) if value.get_ref() != "embedded" => {
             let what = format!("{:?} can't take another engine's place", value.get_ref());
@@ -151,16 +150,24 @@ pub(super) fn engine(source: &Source, flags: &Flags, machine: &Machine) -> Resul
         space_size,
     };
     check_ram(source, &settings, machine)?;
+    Ok(settings)
+}
+
+/// The engine that the file and the flags ask for.
+pub(super) fn engine(source: &Source, flags: &Flags, machine: &Machine) -> Result<EngineKind, ConfigError> {
+    let wire = &source.wire.engine;
+    let is_kernel = choice(source, wire.kind.as_ref(), "kind", ["embedded", "kernel"])?;
+    let settings = kernel(source, machine)?;
     if flags.sim {
         return Ok(EngineKind::Sim);
     }
     match &wire.kind {
-        Some(kind) if kernel && cfg!(not(feature = "kernel")) => Err(source.wrong(
+        Some(kind) if is_kernel && cfg!(not(feature = "kernel")) => Err(source.wrong(
             kind,
             "this bootd was built without the kernel engine",
             "build it with the feature \"kernel\", or leave the line away",
         )),
-        _ if kernel => Ok(EngineKind::Kernel(settings)),
+        _ if is_kernel => Ok(EngineKind::Kernel(settings)),
         _ => Ok(EngineKind::Embedded),
     }
 }

@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::wire::Wire;
 use super::{
-    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, DatabaseUrl, Dhcp, Flags, ServedInterface, amounts,
-    dhcp, engine,
+    Config, ConfigError, DEFAULT_DATA, DEFAULT_FILE, DatabaseUrl, Dhcp, Flags, ServedInterface,
+    StorageConfig, amounts, dhcp, engine,
 };
 use crate::machine::Machine;
 
@@ -152,6 +152,41 @@ impl Config {
     }
 }
 
+#[cfg_attr(not(feature = "kernel"), allow(dead_code))]
+impl StorageConfig {
+    /// What the file, the flags and the machine say of storage. The rest of the file must be TOML, but need not be right.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place and remedy.
+    pub(crate) fn load(flags: &Flags, machine: &Machine) -> Result<Self, ConfigError> {
+        let source = Source::read(flags)?;
+        let data = source.data(flags)?;
+        let (server, domain) = (server(&source, machine)?, domain(&source)?);
+        Ok(Self {
+            names: names(&source, &server, &domain)?,
+            server,
+            engine: engine::engine(&source, flags, machine)?,
+            kernel: engine::kernel(&source, machine)?,
+            overlay_limit: overlay_limit(&source)?,
+            overlay_directory: overlay_directory(&source, &data)?,
+            site: site(&source)?,
+            memory: machine.memory,
+            data,
+        })
+    }
+}
+
+fn overlay_limit(source: &Source) -> Result<Bytes, ConfigError> {
+    Ok(Bytes(match &source.wire.overlay.limit {
+        Some(limit) => source.size(limit, None, LEAST_OVERLAY, "limit = \"20GiB\"")?,
+        None => DEFAULT_OVERLAY,
+    }))
+}
+
+fn overlay_directory(source: &Source, data: &Path) -> Result<PathBuf, ConfigError> {
+    source.absolute(source.wire.overlay.directory.as_ref(), || data.join("overlays"))
+}
+
 impl TryFrom<(&Source, &Flags, &Machine)> for Config {
     type Error = ConfigError;
 
@@ -176,17 +211,15 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
             http_port,
             iscsi_port,
             cache_size: cache_size(source, machine)?,
-            overlay_limit: Bytes(match &wire.overlay.limit {
-                Some(limit) => source.size(limit, None, LEAST_OVERLAY, "limit = \"20GiB\"")?,
-                None => DEFAULT_OVERLAY,
-            }),
-            overlay_directory: source.absolute(wire.overlay.directory.as_ref(), || data.join("overlays"))?,
+            overlay_limit: overlay_limit(source)?,
+            overlay_directory: overlay_directory(source, &data)?,
             mirror_limit: Bytes(match &wire.mirror.limit {
                 Some(limit) => source.size(limit, None, LEAST_MIRROR, "limit = \"50GiB\"")?,
                 None => DEFAULT_MIRROR,
             }),
             mirror_directory: source.absolute(wire.mirror.directory.as_ref(), || data.join("mirror"))?,
             site: site(source)?,
+            memory: machine.memory,
             data,
         })
     }

@@ -21,9 +21,7 @@ mod wire;
 
 pub(crate) use amounts::{show_size, size};
 pub(crate) use dhcp::{Dhcp, Relayed};
-#[cfg(feature = "kernel")]
-pub(crate) use engine::SpacePlace;
-pub(crate) use engine::{EngineKind, KernelSettings};
+pub(crate) use engine::{EngineKind, KernelSettings, LEAST_CACHE, SpacePlace};
 pub(crate) use error::ConfigError;
 pub(crate) use link::ServedInterface;
 pub(crate) use location::DatabaseUrl;
@@ -90,7 +88,52 @@ pub(crate) struct Config {
     pub(crate) mirror_limit: Bytes,
     /// Where they keep it.
     pub(crate) mirror_directory: PathBuf,
+    /// How much RAM this machine has, in bytes; 0: that can't be told.
+    pub(crate) memory: u64,
 }
+
+/// What of it concerns storage: enough for a machine whose network is not up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "kernel"), allow(dead_code))]
+pub(crate) struct StorageConfig {
+    /// Where everything is kept that outlives the process.
+    pub(crate) data: PathBuf,
+    /// The server that the site's database is on; `None`: it is a file of ours.
+    pub(crate) site: Option<DatabaseUrl>,
+    /// This server's name.
+    pub(crate) server: String,
+    /// What the names of all targets and initiators have in common.
+    pub(crate) names: SiteNames,
+    /// Who makes the disks.
+    pub(crate) engine: EngineKind,
+    /// What the file says of the kernel engine, in use or not.
+    pub(crate) kernel: KernelSettings,
+    /// How much a client may write, where its entry does not say.
+    pub(crate) overlay_limit: Bytes,
+    /// Where the overlays lie.
+    pub(crate) overlay_directory: PathBuf,
+    /// How much RAM this machine has, in bytes; 0: that can't be told.
+    pub(crate) memory: u64,
+}
+
+#[cfg_attr(not(feature = "kernel"), allow(dead_code))]
+impl StorageConfig {
+    /// The file of the site's database, or of the local copy of one on a server.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data.join(if self.site.is_some() { COPY } else { DATABASE })
+    }
+
+    /// Where imported images lie.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.data.join(IMAGES)
+    }
+}
+
+const DATABASE: &str = "site.db";
+
+const COPY: &str = "site.copy";
+
+const IMAGES: &str = "images";
 
 impl Config {
     /// Where the admin's own boot files lie.
@@ -105,18 +148,17 @@ impl Config {
 
     /// Where imported images lie.
     pub(crate) fn images(&self) -> PathBuf {
-        self.data.join("images")
+        self.data.join(IMAGES)
     }
 
     /// The site's database, where it is a file of ours.
     pub(crate) fn database(&self) -> PathBuf {
-        self.data.join("site.db")
+        self.data.join(DATABASE)
     }
 
     /// The local copy of a site's database on a server, for when that is down.
-    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub(crate) fn copy(&self) -> PathBuf {
-        self.data.join("site.copy")
+        self.data.join(COPY)
     }
 
     /// Where the timelines of clients' boots are kept.

@@ -13,6 +13,7 @@
 //! What is dirty is in RAM only, so a cache for writing is for what is worth nothing after a power cut. A cache for
 //! reading never holds anything that is not below it, too.
 
+use std::fmt::Display;
 use std::io;
 
 use block::{Bytes, SECTOR_SIZE};
@@ -65,19 +66,26 @@ pub(super) fn create(
     // 16 bytes for each block, 4 MiB and as much again to have it twice while it changes.
     let map = Loop::of_ram(MAP_FILE, Bytes((16 << 20) + 64 * blocks))?;
     fault::here("cache-ram");
+    let device = dm.create(role, &table(map.device(), data.device(), origin, sectors, mode), false)?;
+    fault::here("cache");
+    sysfs::check_sector_size(device, "the cache in RAM")?;
+    Ok(device)
+}
+
+fn table(map: impl Display, data: impl Display, origin: impl Display, sectors: u64, mode: Mode) -> Vec<Line> {
     let features = match mode {
         Mode::Read => "2 writethrough no_discard_passdown",
         Mode::Write => "1 writeback",
     };
-    let parameters = format!(
-        "{} {} {origin} {BLOCK} {features} smq 2 migration_threshold {MIGRATION}",
-        map.device(),
-        data.device()
-    );
-    let device = dm.create(role, &Line::only(sectors, "cache", parameters), false)?;
-    fault::here("cache");
-    sysfs::check_sector_size(device, "the cache in RAM")?;
-    Ok(device)
+    let parameters =
+        format!("{map} {data} {origin} {BLOCK} {features} smq 2 migration_threshold {MIGRATION}");
+    Line::only(sectors, "cache", parameters)
+}
+
+/// The table of a device that is to be `origin` behind a cache.
+pub(super) fn planned(origin: &str, sectors: u64, size: Bytes, mode: Mode) -> Vec<Line> {
+    let mib = whole_blocks(size).0 >> 20;
+    table("<RAM for the map>", format!("<{mib} MiB of RAM>"), origin, sectors, mode)
 }
 
 /// What a cached device is made of.

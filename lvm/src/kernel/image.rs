@@ -114,7 +114,8 @@ fn unreadable(request: &DiskRequest) -> impl Fn(io::Error) -> EngineError + '_ {
     |source| EngineError::Image { image: request.image.clone(), path: request.path.clone(), source }
 }
 
-fn role_of(image: &str, id: &FileId) -> DmRole {
+/// What its device is there for.
+pub(super) fn role_of(image: &str, id: &FileId) -> DmRole {
     DmRole::Image { image: image.to_owned(), id: id.number() }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use serde::Serialize;
 
 use super::dm::Dm;
 use super::space::{LABEL, block_device};
@@ -82,22 +83,27 @@ fn kind(start: &[u8]) -> &'static str {
 }
 
 /// A device of ours, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shown {
     /// Its name.
     pub name: String,
     /// Its number.
     pub device: String,
+    /// How large it is.
+    pub bytes: u64,
     /// How many have it open, other devices included.
     pub open: u32,
-    /// Its table and its status, line by line.
-    pub lines: Vec<String>,
+    /// Its table, line by line.
+    pub table: Vec<String>,
+    /// What its targets say of themselves, those that say anything.
+    pub status: Vec<String>,
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({}, open {})", self.name, self.device, self.open)?;
-        self.lines.iter().try_for_each(|line| writeln!(f, "    {line}"))
+        self.table.iter().try_for_each(|line| writeln!(f, "    table  {line}"))?;
+        self.status.iter().try_for_each(|line| writeln!(f, "    status {line}"))
     }
 }
 
@@ -111,11 +117,16 @@ pub fn devices(tag: &str) -> io::Result<Vec<Shown>> {
     }
     let dm = Dm::open(tag)?;
     let show = |found: super::dm::Found| {
-        let mut lines: Vec<_> = dm.table(&found.role)?.iter().map(|line| format!("table  {line}")).collect();
         let status = dm.status(&found.role)?;
-        lines.extend(status.iter().filter(|l| !l.parameters.is_empty()).map(|line| format!("status {line}")));
-        let name = names::dm_name(tag, &found.role).map_err(io::Error::other)?;
-        Ok(Shown { name, device: found.device.to_string(), open: found.open, lines })
+        let status = status.iter().filter(|line| !line.parameters.is_empty());
+        Ok(Shown {
+            name: names::dm_name(tag, &found.role).map_err(io::Error::other)?,
+            device: found.device.to_string(),
+            bytes: sysfs::sectors(found.device)? * 512,
+            open: found.open,
+            table: dm.table(&found.role)?.iter().map(ToString::to_string).collect(),
+            status: status.map(ToString::to_string).collect(),
+        })
     };
     dm.ours()?.into_iter().map(show).collect()
 }

@@ -75,6 +75,14 @@ impl Segments {
     }
 }
 
+/// What is made where images have a cache of that size, before there is any image; `below` is what the library is called.
+pub(super) fn planned(below: &str, size: Bytes) -> [(DmRole, Vec<Line>); 2] {
+    [
+        (DmRole::Library, Segments::default().table()),
+        (DmRole::Cache, cache::planned(below, SECTORS, size, Mode::Read)),
+    ]
+}
+
 /// The library, and the cache over it.
 pub(super) struct Library {
     /// What images are slices of.

@@ -19,6 +19,7 @@ mod library;
 mod lio;
 mod loops;
 mod overlay;
+mod plan;
 mod sessions;
 mod space;
 mod sysfs;
@@ -42,6 +43,7 @@ use self::library::Library;
 use self::lio::Lio;
 pub use self::lio::{LioConfig, ROOT as LIO_ROOT, remove_target};
 use self::overlay::{Overlay, Owner};
+pub use self::plan::{Image, Plan, Planned, plan, prepare};
 use self::space::Space;
 pub use self::space::{SpaceConfig, label};
 use self::volume::DeviceVolume;
@@ -80,6 +82,14 @@ pub struct KernelConfig {
     pub tag: String,
     /// How the kernel itself exports the disks; `None` where a target in this process does.
     pub lio: Option<LioConfig>,
+}
+
+impl KernelConfig {
+    /// What of the kernel it takes.
+    fn needs(&self) -> Needs {
+        let cache = self.cache.is_some() || self.write_cache.is_some();
+        Needs { overlays: self.overlays, lio: self.lio.is_some(), cache }
+    }
 }
 
 /// The tag of a machine's only bootd.
@@ -133,10 +143,11 @@ impl Kernel {
     /// # Errors
     /// When the kernel lacks what is needed, the directory can't be used, or another process uses it.
     pub fn open(config: KernelConfig) -> Result<Self, EngineError> {
+        let needs = config.needs();
         let KernelConfig { directory, space, cache, write_cache, overlays, tag, lio } = config;
         let unusable = |source| EngineError::Directory { path: directory.clone(), source };
         let lock = record::lock(&directory)?;
-        check(Needs { overlays, lio: lio.is_some(), cache: cache.is_some() || write_cache.is_some() })?;
+        check(needs)?;
         let dm = Dm::open(&tag).map_err(kernel_error("use device-mapper"))?;
         let space =
             Space::open(&dm, &space, write_cache).map_err(kernel_error("open the overlays' space"))?;

@@ -13,6 +13,7 @@
 //! before the growth waits for it. At the limit, or without space, writes to new blocks fail at once and everything
 //! else goes on. A transient snapshot (no pool, no `meta`) takes half the devices, but when it is full it is dead.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
@@ -104,9 +105,44 @@ fn limit_sectors(limit: Bytes) -> u64 {
     (limit.0 / u64::from(SECTOR_SIZE) / GRAIN).max(1) * GRAIN
 }
 
-fn pool_table(meta: Device, data: Device, sectors: u64, refuses: bool) -> Vec<Line> {
+fn pool_table(meta: impl Display, data: impl Display, sectors: u64, refuses: bool) -> Vec<Line> {
     let features = if refuses { "2 skip_block_zeroing error_if_no_space" } else { "1 skip_block_zeroing" };
     Line::only(sectors, "thin-pool", format!("{meta} {data} {GRAIN} 0 {features}"))
+}
+
+fn thin_table(sectors: u64, pool: impl Display, image: impl Display) -> Vec<Line> {
+    Line::only(sectors, "thin", format!("{pool} 0 {image}"))
+}
+
+fn snapshot_table(sectors: u64, image: impl Display, data: impl Display) -> Vec<Line> {
+    Line::only(sectors, "snapshot", format!("{image} {data} N {CHUNK}"))
+}
+
+/// The parts that a disk of `sectors` begins with, lowest first. What they stand on is called by these names: the space,
+/// the image, and each part as `of` calls it.
+pub(super) fn planned(
+    kind: OverlayKind,
+    limit: Bytes,
+    sectors: u64,
+    [space, image]: [&str; 2],
+    of: impl Fn(DmPart) -> String,
+) -> Vec<(DmPart, Vec<Line>)> {
+    let limit = limit_sectors(limit);
+    let first = limit.min(kind.first());
+    let linear = |sectors| Line::only(sectors, "linear", format!("{space} ..."));
+    let mut parts = vec![(DmPart::Data, linear(first))];
+    match kind {
+        OverlayKind::Thin => {
+            parts.insert(0, (DmPart::Meta, linear(meta_sectors(limit))));
+            let pool = pool_table(of(DmPart::Meta), of(DmPart::Data), first, first >= limit);
+            parts.push((DmPart::Pool, pool));
+            parts.push((DmPart::Disk, thin_table(sectors, of(DmPart::Pool), image)));
+        }
+        OverlayKind::Transient => {
+            parts.push((DmPart::Disk, snapshot_table(sectors, image, of(DmPart::Data))));
+        }
+    }
+    parts
 }
 
 impl Overlay {
@@ -298,12 +334,12 @@ fn build(
             fault::here("pool");
             dm.message(&owner.role(DmPart::Pool), "create_thin 0")?;
             fault::here("thin");
-            let table = Line::only(image.sectors, "thin", format!("{pool} 0 {}", image.device));
+            let table = thin_table(image.sectors, pool, image.device);
             dm.create(&owner.role(DmPart::Disk), &table, false)?
         }
         OverlayKind::Transient => {
             let data = dm.create(&owner.role(DmPart::Data), &space.table(&grown.data), false)?;
-            let table = Line::only(image.sectors, "snapshot", format!("{} {data} N {CHUNK}", image.device));
+            let table = snapshot_table(image.sectors, image.device, data);
             dm.create(&owner.role(DmPart::Disk), &table, false)?
         }
     };

@@ -194,6 +194,21 @@ fn put(dm: &Dm, below: Device, cache: Option<Bytes>) -> io::Result<Device> {
     }
 }
 
+/// The table that it would have, before there is anything of it.
+pub(super) fn planned(config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<Vec<Line>> {
+    let (sectors, below) = match config {
+        SpaceConfig::Ram { size } => (size.0 / u64::from(SECTOR_SIZE), "<RAM>".to_owned()),
+        SpaceConfig::File { path, size } => {
+            (size.0 / u64::from(SECTOR_SIZE), format!("<loop on {}>", path.display()))
+        }
+        SpaceConfig::Device { path } => (sysfs::sectors(block_device(path)?)?, path.display().to_string()),
+    };
+    Ok(match cache {
+        Some(size) => cache::planned(&below, sectors, size, Mode::Write),
+        None => Line::only(sectors, "linear", format!("{below} 0")),
+    })
+}
+
 /// What a file's mark begins with, and how long it is.
 const MARK: &[u8] = b"BOOTD-SPACE FILE ";
 const MARK_LENGTH: usize = 64;
@@ -216,7 +231,12 @@ fn mark_of(path: &Path) -> Option<[u8; MARK_LENGTH]> {
 }
 
 /// Whether the space that the kernel holds is the one that is asked for.
-fn is_same(dm: &Dm, space: Device, config: &SpaceConfig, cache: Option<Bytes>) -> io::Result<bool> {
+pub(super) fn is_same(
+    dm: &Dm,
+    space: Device,
+    config: &SpaceConfig,
+    cache: Option<Bytes>,
+) -> io::Result<bool> {
     let table = dm.table(&DmRole::Space)?;
     let Some(line) = table.first() else { return Ok(false) };
     let (below, cached) = match cache::Parts::of(line) {

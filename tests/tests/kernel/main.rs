@@ -1,5 +1,7 @@
 //! The kernel engine, in an appserver that has the kernel for it.
 
+mod storage;
+
 use std::time::Duration;
 
 use support::{
@@ -56,14 +58,6 @@ fn a_disk_of_the_kernels_conforms_as_a_plain_one_of_lio_does() -> Result {
     let line = told.lines().find(|line| line.starts_with("kernel engine: ")).unwrap_or_default();
     ensure!(line.contains("conformance tests"), "{told}");
     eprintln!("{line}");
-    Ok(())
-}
-
-#[test]
-fn without_a_module_the_engine_says_which() -> Result {
-    let Some(mut appserver) = suite(Some("dm-thin-pool.ko"))? else { return Ok(()) };
-    let (told, code) = appserver.run("suite --exact kernel::a_fresh_disk_is_the_image", SOON)?;
-    ensure!(code != 0 && told.contains("modprobe -a dm-thin-pool"), "{told}");
     Ok(())
 }
 
