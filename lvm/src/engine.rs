@@ -174,8 +174,8 @@ pub struct Refusals {
     pub initiator: String,
     /// From where.
     pub peer: Option<IpAddr>,
-    /// Whether it could not prove who it is.
-    pub chap: bool,
+    /// How many of them could not prove who they are.
+    pub chap: u64,
 }
 
 /// The maker and keeper of clients' disks. Calls may block for milliseconds and are safe from many threads;

@@ -10,9 +10,6 @@ use crate::{Refusals, Session};
 /// What LIO says of a session that initiators may use.
 const LOGGED_IN: &str = "TARG_SESS_STATE_LOGGED_IN";
 
-/// LIO's number for a log-in whose initiator could not prove who it is (`ISCSI_LOGIN_FAIL_AUTHENTICATE`).
-const FAILED_AUTHENTICATION: &str = "5";
-
 /// The session of the initiator whose entry that is; `None` where it has none now.
 pub(super) fn session(entry: &Path) -> Option<Session> {
     parse(&fs::read_to_string(entry.join("info")).ok()?)
@@ -37,13 +34,14 @@ fn parse(info: &str) -> Option<Session> {
 
 /// The log-ins that the target `target`, a folder of LIO's, has refused since it was made.
 pub(super) fn refusals(target: &Path) -> Option<Refusals> {
-    let told = target.join("fabric_statistics/iscsi_tgt_attr");
+    let told = target.join("fabric_statistics");
     let read = |name: &str| Some(fs::read_to_string(told.join(name)).ok()?.trim().to_owned());
     Some(Refusals {
-        count: read("login_fails")?.parse().ok()?,
-        initiator: read("fail_intr_name").unwrap_or_default(),
-        peer: read("fail_intr_addr").and_then(|text| text.parse::<IpAddr>().ok()),
-        chap: read("last_fail_type").is_some_and(|kind| kind == FAILED_AUTHENTICATION),
+        count: read("iscsi_tgt_attr/login_fails")?.parse().ok()?,
+        initiator: read("iscsi_tgt_attr/fail_intr_name").unwrap_or_default(),
+        peer: read("iscsi_tgt_attr/fail_intr_addr").and_then(|text| text.parse::<IpAddr>().ok()),
+        // The reason of the last one would not do: a wrong secret is counted twice, the second time as another failure.
+        chap: read("iscsi_login_stats/authenticate_fails")?.parse().ok()?,
     })
 }
 

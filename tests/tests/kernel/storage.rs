@@ -152,7 +152,7 @@ fn what_lio_tells(lab: &Lab, server: &mut Appserver) -> Result {
     let stranger = OfferedDisk { secret: "hunter2hunter2hu".into(), ..disk.clone() };
     let (told, code) = server.run(&inquiry(&stranger), SOON)?;
     ensure!(code != 0, "a wrong secret was taken: {told}");
-    timeline_tells(server, "log-in to its disk refused")?;
+    timeline_tells(server, "log-in to its disk refused (CHAP)")?;
     let told = server.success(&inquiry(&disk), SOON)?;
     ensure!(told.contains("Vendor:BOOTD"), "{told}");
     Ok(())

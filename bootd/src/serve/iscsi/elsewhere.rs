@@ -49,6 +49,7 @@ pub(super) async fn watch(state: Arc<State>, stop: CancellationToken) {
 struct Seen {
     disks: HashMap<(String, u64), Last>,
     refusals: u64,
+    of_chap: u64,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +69,7 @@ enum News {
     Gone { client: String, epoch: u64 },
     Wrote { client: String, epoch: u64 },
     Full { client: String, epoch: u64 },
-    Refused(Refusals),
+    Refused { refusals: Refusals, chap: bool },
 }
 
 impl Seen {
@@ -101,7 +102,8 @@ impl Seen {
         }
         if refusals.count > self.refusals {
             self.refusals = refusals.count;
-            news.push(News::Refused(refusals));
+            let chap = std::mem::replace(&mut self.of_chap, refusals.chap) < refusals.chap;
+            news.push(News::Refused { refusals, chap });
         }
         news
     }
@@ -132,7 +134,7 @@ fn tell(state: &State, news: &News) {
             state.counters.disk_errors.inc();
             step(client, *epoch, StepKind::DiskFull, "a write to a new block has failed");
         }
-        News::Refused(Refusals { initiator, peer, chap, .. }) => {
+        News::Refused { refusals: Refusals { initiator, peer, .. }, chap } => {
             state.counters.iscsi_login_failures.inc();
             let from = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
             let why =
@@ -166,7 +168,7 @@ mod tests {
             News::Gone { .. } => "gone",
             News::Wrote { .. } => "wrote",
             News::Full { .. } => "full",
-            News::Refused(_) => "refused",
+            News::Refused { .. } => "refused",
         };
         seen.news(activity(disk)).iter().map(kind).collect()
     }
@@ -199,9 +201,13 @@ mod tests {
     #[test]
     fn a_refusal_is_told_once() {
         let mut seen = Seen::default();
-        let refusals = Refusals { count: 2, initiator: "iqn.x".into(), peer: None, chap: true };
+        // A wrong secret counts twice, for one of them as what it is.
+        let refusals = Refusals { count: 2, initiator: "iqn.x".into(), peer: None, chap: 1 };
         let activity = Activity { disks: vec![], refusals: refusals.clone() };
-        assert_eq!(seen.news(activity.clone()), [News::Refused(refusals)]);
+        assert_eq!(seen.news(activity.clone()), [News::Refused { refusals: refusals.clone(), chap: true }]);
         assert!(seen.news(activity).is_empty());
+        let refusals = Refusals { count: 3, ..refusals };
+        let activity = Activity { disks: vec![], refusals: refusals.clone() };
+        assert_eq!(seen.news(activity), [News::Refused { refusals, chap: false }]);
     }
 }
