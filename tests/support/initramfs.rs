@@ -88,6 +88,22 @@ impl Kernel {
         ))
     }
 
+    /// What it is called: the name of its directory of modules.
+    pub(crate) fn name(&self) -> Result<&str> {
+        let file = self.image.file_name().and_then(|name| name.to_str());
+        file.and_then(|name| name.strip_prefix("vmlinuz-")).context("a kernel without a name")
+    }
+
+    /// Its modules, in an order in which they can be loaded.
+    pub(crate) fn modules(&self) -> &[PathBuf] {
+        &self.modules
+    }
+
+    /// The same kernel with other modules, if it has them.
+    pub(crate) fn with(&self, modules: &[&str]) -> Option<Self> {
+        Self::of(self.name().ok()?, modules)
+    }
+
     fn of(name: &str, needed: &[&str]) -> Option<Self> {
         let image = PathBuf::from(format!("/boot/vmlinuz-{name}"));
         let dir = PathBuf::from(format!("/lib/modules/{name}"));
