@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use block::{OpenError, SECTOR_SIZE, Volume};
@@ -68,7 +69,7 @@ impl Below {
         }
     }
 
-    /// What is now where the file was opened.
+    /// What is now where the file was opened, as far as the kernel's name of it is good here.
     fn now_there(&self) -> Option<Metadata> {
         std::fs::metadata(sysfs::backing_file(self.file)?).ok()
     }
@@ -81,15 +82,26 @@ pub(super) struct ImageDevice {
     pub(super) sectors: u64,
     pub(super) id: FileId,
     below: Below,
+    /// Where a client's request found its file. The kernel's own name of it is good only as long as the service's view of the
+    /// file system lasts, which systemd makes anew at each start.
+    path: Mutex<Option<PathBuf>>,
     /// Sectors that the file still has. What is behind them fails, where the loop device would show zeros.
     left: Mutex<u64>,
 }
 
 impl ImageDevice {
+    /// What is now where its file was opened.
+    fn now_there(&self) -> Option<Metadata> {
+        match self.path.lock().as_ref() {
+            Some(path) => std::fs::metadata(path).ok(),
+            None => self.below.now_there(),
+        }
+    }
+
     /// Makes reads fail where the file has been cut off.
     pub(super) fn guard(&self, dm: &Dm) {
         // A file that was removed is whole behind the loop device, which has it open.
-        let Some(meta) = self.below.now_there().filter(|meta| self.id.is_of(meta)) else { return };
+        let Some(meta) = self.now_there().filter(|meta| self.id.is_of(meta)) else { return };
         let now = (meta.len() / u64::from(SECTOR_SIZE)).min(self.sectors);
         let mut left = self.left.lock();
         if *left != now && dm.change(&self.role, &self.below.table(self.sectors, now), true).is_ok() {
@@ -99,7 +111,7 @@ impl ImageDevice {
 
     /// Whether its blocks in the cache are worth keeping while nobody uses it: the next client finds them there.
     fn is_kept(&self) -> bool {
-        let same = || self.below.now_there().is_some_and(|meta| FileId::of(&meta) == self.id);
+        let same = || self.now_there().is_some_and(|meta| FileId::of(&meta) == self.id);
         self.below.cached.is_some() && same()
     }
 }
@@ -139,6 +151,7 @@ impl Images {
         let mut open = self.open.lock();
         let role = role_of(&request.image, &id);
         if let Some(image) = open.get(&role) {
+            *image.path.lock() = Some(request.path.clone());
             return Ok(Arc::clone(image));
         }
         let image = match self.take_up(dm, &role, id).map_err(unreadable(request))? {
@@ -148,6 +161,7 @@ impl Images {
                 self.make(dm, &role, id, file.file(), sectors).map_err(unreadable(request))?
             }
         };
+        *image.path.lock() = Some(request.path.clone());
         let image = Arc::new(image);
         open.insert(role, Arc::clone(&image));
         Ok(image)
@@ -175,7 +189,7 @@ impl Images {
             return Ok(None);
         };
         let (role, device, left) = (role.clone(), found.device, Mutex::new(sectors));
-        Ok(Some(ImageDevice { role, device, sectors, id, below, left }))
+        Ok(Some(ImageDevice { role, device, sectors, id, below, path: Mutex::default(), left }))
     }
 
     fn make(&self, dm: &Dm, role: &DmRole, id: FileId, file: &File, sectors: u64) -> io::Result<ImageDevice> {
@@ -193,7 +207,8 @@ impl Images {
         let device = dm.create(role, &below.table(sectors, sectors), true)?;
         fault::here("image");
         sysfs::check_sector_size(device, "the image")?;
-        Ok(ImageDevice { role: role.clone(), device, sectors, id, below, left: Mutex::new(sectors) })
+        let (role, path, left) = (role.clone(), Mutex::default(), Mutex::new(sectors));
+        Ok(ImageDevice { role, device, sectors, id, below, path, left })
     }
 
     /// Removes the devices of images that no disk stands on, if they need not be kept. Pages of their files stay in RAM.
