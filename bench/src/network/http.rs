@@ -23,6 +23,9 @@ fn load(lab: &Lab, name: &str, connections: u32, seconds: f64) -> io::Result<(f6
         &connections.to_string(),
         "-d",
         &format!("{}s", seconds.max(1.0).round()),
+        // 2 GiB that are asked for at once take their time, from whoever is fair to all.
+        "--timeout",
+        "30s",
     ]);
     let done = command.arg(format!("http://{SERVER}/files/{name}")).output()?;
     let text = String::from_utf8_lossy(&done.stdout);

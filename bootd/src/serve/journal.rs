@@ -43,6 +43,8 @@ pub(crate) struct Journal {
     lines: usize,
     /// An append failed: the file lacks edits, and only the whole table can mend it.
     behind: bool,
+    /// With more lines than that it is looked whether most of them are history.
+    enough: usize,
     compaction: Option<Compaction>,
 }
 
@@ -69,7 +71,8 @@ impl Journal {
         let (file, lines) = write_new(path, &leases.entries())?;
         fs::rename(beside(path), path)?;
         sync_directory(path)?;
-        let journal = Self { path: path.to_owned(), file, lines, behind: false, compaction: None };
+        let journal =
+            Self { path: path.to_owned(), file, lines, behind: false, enough: HISTORY, compaction: None };
         Ok((journal, Replayed { leases, unreadable }))
     }
 
@@ -108,11 +111,13 @@ impl Journal {
         if let Some(compaction) = self.compaction.take_if(|c| c.writer.is_finished()) {
             return self.finish(compaction);
         }
-        if self.compaction.is_some() || !(self.behind || self.lines > HISTORY) {
+        if self.compaction.is_some() || !(self.behind || self.lines > self.enough) {
             return Ok(());
         }
         let entries = table();
-        if !self.behind && self.lines <= HISTORY + 2 * entries.len() {
+        // To gather all leases for every line that is appended would be most of the work of a lease.
+        self.enough = HISTORY + 2 * entries.len();
+        if !self.behind && self.lines <= self.enough {
             return Ok(());
         }
         let path = self.path.clone();
@@ -187,6 +192,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::net::Ipv4Addr;
 
     use netboot::LeaseState;
@@ -208,7 +214,7 @@ mod tests {
         /// One that can write nothing, neither to its end nor anew if `path` is in no directory.
         pub(crate) fn on_a_full_disk(path: &Path) -> Self {
             let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
-            Self { path: path.to_owned(), file, lines: 0, behind: false, compaction: None }
+            Self { path: path.to_owned(), file, lines: 0, behind: false, enough: HISTORY, compaction: None }
         }
     }
 
@@ -291,6 +297,22 @@ mod tests {
         assert!(most < 4 * HISTORY, "{most} lines");
         drop(journal);
         assert_eq!(open(&path).1, [lease(1, expires)]);
+    }
+
+    #[test]
+    fn the_table_is_gathered_seldom_while_it_grows() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut journal, ..) = open(&place.path().join("leases.journal"));
+        let (mut all, gathered) = (Vec::new(), Cell::new(0));
+        for number in 0..8 * HISTORY as u64 {
+            all.push(lease(1, number));
+            let table = || {
+                gathered.set(gathered.get() + 1);
+                all.clone()
+            };
+            journal.append(&[LeaseChange::Set(lease(1, number))], table).unwrap();
+        }
+        assert!((1..=3).contains(&gathered.get()), "{} times", gathered.get());
     }
 
     #[test]

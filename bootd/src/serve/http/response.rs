@@ -14,6 +14,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::head::{Head, Method};
@@ -352,6 +353,8 @@ async fn send_file(stream: &TcpStream, file: &File, range: Range<u64>) -> io::Re
                 "the file became shorter while it was sent",
             ));
         }
+        // Where there is always room for more, this would go on to the end of the file.
+        yield_now().await;
     }
     Ok(())
 }
