@@ -55,7 +55,7 @@ fn a_full_one_is_dead_until_its_client_boots_again_and_nobody_else_notices() {
 #[test]
 fn one_grows_before_it_is_full() {
     let lab = Lab::transient();
-    let disk = large(&lab, "pc1", 1024 * MIB);
+    let disk = large(&lab, "pc1", 768 * MIB);
     let size = || {
         let mut all = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
         let wanted = format!("{}-disk-pc1-{:016x}-data", tag(lab.root.path()), 1);
@@ -69,7 +69,7 @@ fn one_grows_before_it_is_full() {
     for mib in 0..257 {
         write_mib(&disk, mib).unwrap_or_else(|e| panic!("{mib}: {e}"));
     }
-    until("it has grown", || size() == 1024 * MIB);
+    until("it has grown", || size() == 768 * MIB);
     for mib in [0, 255, 256] {
         assert_eq!(read(&disk, range(mib * MIB / 512, 8)), vec![mib as u8 | 1; 4096]);
     }
