@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help deps build deb demo test test-long test-fast test-kernel conformance bench lint doc clean
+.PHONY: help deps build deb demo test test-long test-fast test-kernel conformance bench bench-kernel lint doc clean
 
 help:
 	@echo "make demo         boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast    the tests that need neither root nor other programs"
 	@echo "make conformance  libiscsi's whole suite on bootd and on tgt, both rows (root)"
 	@echo "make bench        bootd beside its peers on this machine: minutes (root)"
+	@echo "make bench-kernel the kernel engine beside lvcreate and targetcli, LIO beside bootd's target, in a virtual appserver"
 	@echo "make build        bootd itself, optimised: $(TARGET)/release/bootd"
 	@echo "make deb          the Debian package, with the kernel engine: $(TARGET)/debian/bootd_VERSION_ARCH.deb"
 	@echo "make deps         install the Debian packages that demo and test need and that are missing (root)"
@@ -66,6 +67,10 @@ conformance: deps
 bench: deps
 	$(CARGO) build --release --package bootd-bench
 	@$(TARGET)/release/bench report
+
+bench-kernel: deps
+	$(CARGO) build --release --package bootd-bench --features kernel
+	@$(TARGET)/release/bench kernel
 
 lint:
 	$(CARGO) fmt --all --check

@@ -14,6 +14,7 @@ mod attach;
 mod bare;
 mod cold;
 mod initiator;
+mod kernel;
 mod load;
 mod memory;
 mod network;
@@ -128,6 +129,22 @@ enum What {
         #[arg(long, default_value_t = 2.0)]
         seconds: f64,
     },
+    /// The kernel engine in a virtual appserver: disks made beside `lvcreate -s` and `targetcli`, LIO beside bootd's target.
+    Kernel {
+        /// Seconds that each measurement lasts.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        /// How often each is repeated; the median is printed.
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
+    },
+    /// What the last one has run in the appserver.
+    #[cfg(feature = "kernel")]
+    #[command(hide = true)]
+    Inside {
+        #[command(subcommand)]
+        what: kernel::Inside,
+    },
     /// bootd's disks behind bootd's portal, for the other benchmarks and for any initiator.
     Target(target::Serve),
 }
@@ -180,6 +197,9 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             memory::run(rows::Effort { seconds, repeats: 1 })?;
             Ok(())
         }
+        What::Kernel { seconds, repeats } => kernel::run(rows::Effort { seconds, repeats }),
+        #[cfg(feature = "kernel")]
+        What::Inside { what } => kernel::inside(what),
         What::Target(serve) => target::serve(&serve),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::attach::AttachTimes;
 use crate::cold::{self, Cold};
+use crate::kernel;
 use crate::memory;
 use crate::rows::{Figures, Row, Scale};
 
@@ -82,4 +83,27 @@ pub(crate) fn attach(times: &AttachTimes) {
     for (name, of) in [("made", times.made), ("reset", times.reset)] {
         println!("| {name} | {} | {} | {} |", of.p50, of.p99, of.max);
     }
+}
+
+pub(crate) fn kernel_attach(clients: usize, ours: &kernel::AttachTimes, one: (f64, f64), all: (f64, f64)) {
+    println!("| disks made and exported | bootd s | lvcreate s | targetcli s | bootd's share |");
+    println!("|---|---|---|---|---|");
+    for (what, ours, (lvm, target)) in
+        [("1".to_owned(), ours.one, one), (format!("{clients} at once"), ours.all, all)]
+    {
+        let share = 100.0 * ours / (lvm + target);
+        println!("| {what} | {ours:.3} | {lvm:.2} | {target:.2} | **{share:.1} %** |");
+    }
+}
+
+pub(crate) fn kernel_header() {
+    println!(
+        "| load, on disks of the kernel's | LIO commands/s | bootd's target commands/s | LIO's multiple |"
+    );
+    println!("|---|---|---|---|");
+}
+
+pub(crate) fn kernel_row(row: &kernel::Row) {
+    let kernel::Row { name, lio, embedded } = row;
+    println!("| {name} | {lio:.0} | {embedded:.0} | **{:.2}** |", lio / embedded.max(1e-9));
 }

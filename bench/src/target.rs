@@ -74,11 +74,22 @@ impl Report for Silent {
 /// # Errors
 /// When the disks can't be made or the port is taken.
 pub(crate) fn serve(what: &Serve) -> Result<(), Box<dyn Error>> {
-    let engine = engine(&what.overlays, what.cache)?;
+    serve_disks(&engine(&what.overlays, what.cache)?, &what.image, what.disks, what.listen)
+}
+
+/// Serves that many disks of any engine that leaves it to its caller, until it is killed.
+///
+/// # Errors
+/// As [`serve`].
+pub(crate) fn serve_disks(
+    engine: &dyn Engine,
+    image: &Path,
+    disks: usize,
+    listen: SocketAddr,
+) -> Result<(), Box<dyn Error>> {
     let table = Arc::new(Table::default());
-    for disk in 0..what.disks {
-        let (Attached::Made(made) | Attached::Already(made)) =
-            engine.attach(request(disk, &what.image, 1))?;
+    for disk in 0..disks {
+        let (Attached::Made(made) | Attached::Already(made)) = engine.attach(request(disk, image, 1))?;
         let volume = made.volume.ok_or("the engine exports disks by itself")?;
         let identity = names::disk_identity("bench", &made.request.client);
         let identity = Identity {
@@ -93,7 +104,7 @@ pub(crate) fn serve(what: &Serve) -> Result<(), Box<dyn Error>> {
         table.insert(Target::new(&name(disk), Credentials::default(), lun), volume);
     }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let listener = TcpListener::bind(what.listen).await?;
+        let listener = TcpListener::bind(listen).await?;
         Portal::new(table, Arc::new(Silent), Limits::default(), CancellationToken::new())
             .serve(listener)
             .await;

@@ -28,6 +28,11 @@ pub struct AppserverOptions<'a> {
     pub lab: Option<&'a Lab>,
     /// What its disk `/dev/vda` holds, which it can't write to.
     pub disk: Option<&'a Path>,
+    /// Bytes of a disk of its own, empty, for writing.
+    pub scratch: Option<u64>,
+    /// Whether all files of this machine are there at `/host`, for reading, with the appserver's own `/proc`, `/sys` and
+    /// `/dev`, and with `/host/run` and `/host/mnt` empty and writable. For `chroot /host PROGRAM`.
+    pub share: bool,
 }
 
 /// An appserver that is switched on. Dropping it pulls the plug.
@@ -59,7 +64,8 @@ impl Appserver {
 
     fn start(options: &AppserverOptions<'_>) -> Result<Self> {
         let slot = options.lab.is_none().then(|| VmSlots::take(1)).transpose()?;
-        let kernel = Kernel::find(initramfs::APPSERVER)?;
+        let shared: &[&str] = if options.share { initramfs::SHARE } else { &[] };
+        let kernel = Kernel::find(&[initramfs::APPSERVER, shared].concat())?;
         let mut files = initramfs::files(&kernel, options.tools)?;
         for (name, path) in &options.programs {
             for library in initramfs::libraries_of(path)? {
@@ -74,6 +80,11 @@ impl Appserver {
         let texts = [("/init", INIT), ("/sbin/shell-disks", SHELL_DISKS)];
         fs::write(&initrd, initramfs::pack(&files, &texts)?).context(initrd.display())?;
         let mut command = machine(&kernel, &initrd, options)?;
+        if let Some(size) = options.scratch {
+            let path = dir.path().join("scratch");
+            fs::File::create(&path).context(path.display())?.set_len(size)?;
+            command.args(["-drive", &format!("file={},if=virtio,format=raw,cache=unsafe", path.display())]);
+        }
         let (child, console) = switch_on(&mut command)?;
         let mut appserver = Self { child, console, _dir: dir, _slot: slot };
         appserver.console.expect("bootd-test: up ", crate::BOOT)?;
@@ -125,6 +136,10 @@ fn machine(kernel: &Kernel, initrd: &Path, options: &AppserverOptions<'_>) -> Re
     if let Some(disk) = options.disk {
         let drive = format!("file={},if=virtio,format=raw,readonly=on", disk.display());
         command.args(["-drive", &drive]);
+    }
+    if options.share {
+        command.args(["-fsdev", "local,id=host,path=/,readonly=on,security_model=none,multidevs=remap"]);
+        command.args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"]);
     }
     let leave_out = options.without.map_or_else(String::new, |module| format!(" leave_out={module}"));
     command.arg("-append").arg(format!("{SYSTEM}{leave_out}"));

@@ -45,6 +45,9 @@ pub(crate) const APPSERVER: &[&str] = &[
     "iscsi_target_mod",
 ];
 
+/// Modules that it needs besides to see the files of this machine.
+pub(crate) const SHARE: &[&str] = &["9pnet_virtio", "9p"];
+
 /// The directories of it.
 const DIRECTORIES: &[&str] = &[
     "/bin",

@@ -19,8 +19,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("netboot", &["site"]),
     ("menus", &["site"]),
     ("bootd", &["block", "flashcache", "lvm", "iscsi", "site", "netboot", "menus"]),
-    // It puts loads on the parts themselves as well as on the whole.
-    ("bench", &["block", "lvm", "iscsi", "bootd"]),
+    // It puts loads on the parts themselves as well as on the whole, some of them in the tests' virtual appserver.
+    ("bench", &["block", "lvm", "iscsi", "bootd", "tests"]),
     // They know bootd by its command line and its wire only.
     ("tests", &[]),
 ];
