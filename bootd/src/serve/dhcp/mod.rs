@@ -32,7 +32,7 @@ pub(crate) use self::lookout::warnings;
 use self::crowd::{Crowd, Rank, Verdict};
 use self::door::{Entrance, Watched};
 use self::lookout::Lookout;
-use self::trial::Trials;
+use self::trial::{Found, Trials};
 use crate::events::Event;
 use crate::serve::journal::Journal;
 use crate::serve::limit::Allowance;
@@ -199,7 +199,11 @@ impl Server {
             if !link.interface.contains(address) {
                 break;
             }
-            let Some(user) = trials.user_of(address, answer.mac).await else { break };
+            let user = match trials.user_of(address, answer.mac).await {
+                Found::User(user) => user,
+                Found::Nobody => break,
+                Found::Pending => return,
+            };
             let Some(next) = self.shared.another(link, bytes, answer.mac, address, user, peer) else {
                 return;
             };

@@ -23,6 +23,17 @@ const WAIT: Duration = Duration::from_millis(300);
 /// How many addresses are asked for at once. Beyond, in a flood of new machines, addresses are offered untried.
 const MOST: usize = 64;
 
+/// What became of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nobody has the address, as far as can be found out.
+    Nobody,
+    /// Somebody else has it.
+    User(MacAddr),
+    /// It is being tried for an earlier request, whose answer is the answer to this one, too.
+    Pending,
+}
+
 /// Asks for addresses on one link.
 #[derive(Debug)]
 pub(super) struct Trials {
@@ -55,13 +66,16 @@ impl Trials {
         }
     }
 
-    /// Who uses that address, other than the machine that it is for. `None`: nobody, as far as can be found out.
-    pub(super) async fn user_of(&self, address: Ipv4Addr, for_machine: MacAddr) -> Option<MacAddr> {
+    /// Who uses that address, other than the machine that it is for.
+    pub(super) async fn user_of(&self, address: Ipv4Addr, for_machine: MacAddr) -> Found {
         let (asker, answer) = oneshot::channel();
         {
             let mut asked = self.asked.lock();
-            if asked.len() >= MOST || asked.contains_key(&address) {
-                return None;
+            if asked.contains_key(&address) {
+                return Found::Pending;
+            }
+            if asked.len() >= MOST {
+                return Found::Nobody;
             }
             asked.insert(address, asker);
         }
@@ -70,6 +84,9 @@ impl Trials {
         }
         let user = timeout(WAIT, answer).await;
         self.asked.lock().remove(&address);
-        user.ok()?.ok().filter(|user| *user != for_machine)
+        match user {
+            Ok(Ok(user)) if user != for_machine => Found::User(user),
+            _ => Found::Nobody,
+        }
     }
 }
