@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::ahead::Ahead;
-use crate::chunk::{CHUNK_LEN, Chunk};
+use crate::ahead::{Ahead, LONGEST_WINDOW};
+use crate::chunk::{CHUNK_LEN, Chunk, Coming};
 use crate::queues::{Name, Queues};
 use crate::volume::Digest;
 
@@ -32,6 +32,8 @@ pub struct FlashCache {
     fills: AtomicU64,
     tables: AtomicU64,
     pub(crate) ahead: Ahead,
+    /// The most chunks that one window brings.
+    window: u8,
 }
 
 /// Dead entries of `by_digest` are swept when this many have come since the last sweep.
@@ -43,13 +45,16 @@ impl FlashCache {
     /// counts as one.
     #[must_use]
     pub fn new(capacity: block::Bytes) -> Arc<Self> {
+        let queues = Queues::new(capacity.0);
+        let window = u8::try_from(queues.window()).map_or(LONGEST_WINDOW, |most| most.min(LONGEST_WINDOW));
         Arc::new(Self {
-            queues: Mutex::new(Queues::new(capacity.0)),
+            queues: Mutex::new(queues),
             by_digest: Mutex::default(),
-            zeros: Arc::new(Chunk::new(Bytes::from(vec![0; CHUNK_LEN]), 0)),
+            zeros: Arc::new(Chunk::new(Bytes::from(vec![0; CHUNK_LEN]), 0, Coming::Asked, 0)),
             fills: AtomicU64::new(0),
             tables: AtomicU64::new(0),
             ahead: Ahead::default(),
+            window,
         })
     }
 
@@ -63,6 +68,11 @@ impl FlashCache {
     /// How many fills there have been: the cache's sense of time.
     pub(crate) fn clock(&self) -> u64 {
         self.fills.load(Relaxed)
+    }
+
+    /// The most chunks that may be read ahead at once: few, where the cache is small.
+    pub(crate) fn window(&self) -> u8 {
+        self.window
     }
 
     /// Whether it is the common chunk of zeros.
@@ -80,13 +90,21 @@ impl FlashCache {
         self.by_digest.lock().get(digest)?.upgrade()
     }
 
-    /// Takes in a chunk that was read. Returns the one to use: the common one, for zeros.
-    pub(crate) fn admit(&self, name: Name, digest: Option<&Digest>, data: Bytes) -> Arc<Chunk> {
+    /// Takes in a chunk that was read, which begins a window of so many, or none. Returns the one to use: the common
+    /// one, for zeros.
+    pub(crate) fn admit(
+        &self,
+        name: Name,
+        digest: Option<&Digest>,
+        data: Bytes,
+        coming: Coming,
+        window: u8,
+    ) -> Arc<Chunk> {
         let born = self.fills.fetch_add(1, Relaxed) + 1;
         if data.len() == CHUNK_LEN && is_zero(&data) {
             return Arc::clone(&self.zeros);
         }
-        let chunk = Arc::new(Chunk::new(data, born));
+        let chunk = Arc::new(Chunk::new(data, born, coming, window));
         if let Some(digest) = digest {
             let mut known = self.by_digest.lock();
             if born.is_multiple_of(SWEEP_EVERY) {

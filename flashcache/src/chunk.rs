@@ -16,6 +16,15 @@ const _: () = assert!(CHUNK_LEN == block::PIECE_LEN);
 /// don't fight for its line.
 const HOTTEST: u8 = 3;
 
+/// How a chunk comes into RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coming {
+    /// Somebody waits for it.
+    Asked,
+    /// Nobody has asked for it yet.
+    Ahead,
+}
+
 /// A cached piece of an image.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -25,13 +34,16 @@ pub(crate) struct Chunk {
     read_up_to: AtomicU32,
     /// The number of the fill that brought it.
     born: u64,
+    coming: Coming,
     /// How many chunks were read ahead from this one on; 0 for all but the first of them.
     window: AtomicU8,
 }
 
 impl Chunk {
-    pub(crate) fn new(data: Bytes, born: u64) -> Self {
-        Self { data, heat: AtomicU8::new(0), read_up_to: AtomicU32::new(0), born, window: AtomicU8::new(0) }
+    /// `window`, if it begins one that was read ahead: how many chunks that is; else 0.
+    pub(crate) fn new(data: Bytes, born: u64, coming: Coming, window: u8) -> Self {
+        let window = AtomicU8::new(window);
+        Self { data, heat: AtomicU8::new(0), read_up_to: AtomicU32::new(0), born, coming, window }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -42,9 +54,8 @@ impl Chunk {
         self.born
     }
 
-    /// It begins a window that was read ahead.
-    pub(crate) fn mark(&self, window: u8) {
-        self.window.store(window, Relaxed);
+    pub(crate) fn coming(&self) -> Coming {
+        self.coming
     }
 
     /// The window that it begins, told once.
@@ -68,6 +79,11 @@ impl Chunk {
         self.data.slice(start..end)
     }
 
+    /// Whether anybody has read it yet.
+    pub(crate) fn was_read(&self) -> bool {
+        self.read_up_to.load(Relaxed) != 0
+    }
+
     /// Whether it was used since it was brought in or last looked at so, which costs it one use.
     pub(crate) fn cool(&self) -> bool {
         let heat = self.heat.load(Relaxed);
@@ -82,7 +98,7 @@ mod tests {
 
     #[test]
     fn reading_on_is_no_new_use() {
-        let chunk = Chunk::new(Bytes::from(vec![7; CHUNK_LEN]), 0);
+        let chunk = Chunk::new(Bytes::from(vec![7; CHUNK_LEN]), 0, Coming::Asked, 0);
         for at in 0..16 {
             assert_eq!(chunk.read(at * 4096, (at + 1) * 4096).len(), 4096);
         }
@@ -94,7 +110,7 @@ mod tests {
 
     #[test]
     fn uses_are_counted_up_to_a_bound() {
-        let chunk = Chunk::new(Bytes::from(vec![7; CHUNK_LEN]), 0);
+        let chunk = Chunk::new(Bytes::from(vec![7; CHUNK_LEN]), 0, Coming::Asked, 0);
         for _ in 0..100 {
             let _ = chunk.read(512, 1024);
         }

@@ -1,6 +1,7 @@
 //! Who stays in RAM: S3-FIFO (Yang et al., SOSP 2023). Newcomers wait in a small queue; those that are used again
 //! while they wait move to the main queue, the others leave and are remembered by name for a while, so that one
 //! that comes back soon goes to the main queue at once. A scan, however long, passes through the small queue only.
+//! What is read ahead has not been used by that: it waits in the small queue until somebody comes for it.
 //!
 //! Chosen over a general cache library because a hit has to touch nothing but the chunk itself: no queue, no lock,
 //! no record that another client's hit touches too.
@@ -8,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::chunk::{CHUNK_LEN, Chunk};
+use crate::chunk::{CHUNK_LEN, Chunk, Coming};
 
 /// The small queue's share of the capacity: one tenth, as the paper found best over thousands of traces.
 const SMALL_SHARE: u64 = 10;
@@ -20,6 +21,8 @@ pub(crate) type Name = u64;
 struct Entry {
     name: Name,
     chunk: Arc<Chunk>,
+    /// Whether it was here not long ago.
+    is_back: bool,
 }
 
 /// A queue and the bytes in it.
@@ -101,11 +104,17 @@ impl Queues {
         self.capacity
     }
 
+    /// How many chunks may be read ahead at once: a quarter of what newcomers always have, so that what comes by one
+    /// window doesn't push out what came by the one before, which is being read.
+    pub(crate) fn window(&self) -> u64 {
+        (self.capacity / SMALL_SHARE / 4 / CHUNK_LEN as u64).max(1)
+    }
+
     /// Takes a chunk in and lets others go until all fit. Returns those that went, so that they are freed when no
     /// lock is held.
     pub(crate) fn insert(&mut self, name: Name, chunk: Arc<Chunk>) -> Vec<Arc<Chunk>> {
-        let entry = Entry { name, chunk };
-        if self.ghosts.knows(name) {
+        let entry = Entry { name, chunk, is_back: self.ghosts.knows(name) };
+        if entry.is_back && entry.chunk.coming() == Coming::Asked {
             self.main.push(entry);
         } else {
             self.small.push(entry);
@@ -121,12 +130,16 @@ impl Queues {
 
     fn age_small(&mut self) -> Option<Arc<Chunk>> {
         let entry = self.small.pop()?;
-        if entry.chunk.cool() {
+        if entry.chunk.cool() || entry.is_back && entry.chunk.was_read() {
             self.main.push(entry);
             return None;
         }
-        let most = usize::try_from(self.capacity / CHUNK_LEN as u64).unwrap_or(usize::MAX);
-        self.ghosts.remember(entry.name, most);
+        // What was read ahead and left before anybody came for it is not wanted again when somebody does: that is the
+        // first use.
+        if entry.chunk.was_read() {
+            let most = usize::try_from(self.capacity / CHUNK_LEN as u64).unwrap_or(usize::MAX);
+            self.ghosts.remember(entry.name, most);
+        }
         Some(entry.chunk)
     }
 
@@ -149,7 +162,11 @@ mod tests {
     const CHUNKS: u64 = 100;
 
     fn chunk() -> Arc<Chunk> {
-        Arc::new(Chunk::new(Bytes::from(vec![1; CHUNK_LEN]), 0))
+        Arc::new(Chunk::new(Bytes::from(vec![1; CHUNK_LEN]), 0, Coming::Asked, 0))
+    }
+
+    fn read_ahead() -> Arc<Chunk> {
+        Arc::new(Chunk::new(Bytes::from(vec![1; CHUNK_LEN]), 0, Coming::Ahead, 0))
     }
 
     fn queues() -> Queues {
@@ -198,11 +215,42 @@ mod tests {
     fn what_comes_back_soon_is_kept() {
         let mut queues = queues();
         for name in 0..150 {
-            queues.insert(name, chunk());
+            let used_once = chunk();
+            let _ = used_once.read(0, 512);
+            queues.insert(name, used_once);
         }
         let back = chunk();
         queues.insert(0, Arc::clone(&back));
         let gone: Vec<_> = (1000..1095).flat_map(|name| queues.insert(name, chunk())).collect();
         assert!(!gone.iter().any(|it| Arc::ptr_eq(it, &back)));
+    }
+
+    #[test]
+    fn what_was_read_ahead_in_vain_is_a_newcomer_when_it_comes_back() {
+        let mut queues = queues();
+        for name in 0..150 {
+            queues.insert(name, read_ahead());
+        }
+        queues.insert(0, chunk());
+        assert!(queues.main.entries.is_empty());
+    }
+
+    #[test]
+    fn what_comes_back_by_being_read_ahead_is_kept_if_somebody_reads_it() {
+        for (is_read, kept) in [(false, false), (true, true)] {
+            let mut queues = queues();
+            for name in 0..150 {
+                let used_once = chunk();
+                let _ = used_once.read(0, 512);
+                queues.insert(name, used_once);
+            }
+            let back = read_ahead();
+            queues.insert(0, Arc::clone(&back));
+            if is_read {
+                let _ = back.read(0, 512);
+            }
+            let gone: Vec<_> = (1000..1110).flat_map(|name| queues.insert(name, chunk())).collect();
+            assert_eq!(!gone.iter().any(|it| Arc::ptr_eq(it, &back)), kept);
+        }
     }
 }

@@ -53,11 +53,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::chunk::Coming;
 
     #[test]
     fn finds_what_is_held_and_nothing_else() {
         let table = Table::new(3000);
-        let chunk = Arc::new(Chunk::new(Bytes::from_static(b"x"), 0));
+        let chunk = Arc::new(Chunk::new(Bytes::from_static(b"x"), 0, Coming::Asked, 0));
         table.put(2999, &chunk);
         table.put(999_999, &chunk);
         assert!(table.get(2999).is_some());

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::ahead::{FIRST_WINDOW, LONGEST_WINDOW, Windowed, longer};
 use crate::cache::FlashCache;
-use crate::chunk::{CHUNK_LEN, Chunk};
+use crate::chunk::{CHUNK_LEN, Chunk, Coming};
 use crate::fills::{Fills, Lead, Turn};
 use crate::pace::Pace;
 use crate::queues::Name;
@@ -151,9 +151,9 @@ impl Image {
         Some(chunk)
     }
 
-    fn admit(&self, index: u64, data: Bytes) -> Arc<Chunk> {
+    fn admit(&self, index: u64, data: Bytes, coming: Coming, window: u8) -> Arc<Chunk> {
         self.misses.add(1);
-        let chunk = self.cache.admit(self.name(index), self.digest(index), data);
+        let chunk = self.cache.admit(self.name(index), self.digest(index), data, coming, window);
         self.table.put(index, &chunk);
         chunk
     }
@@ -199,7 +199,7 @@ impl Image {
             self.read_ahead(index + 1, FIRST_WINDOW);
         }
         let data = self.timed(!sequential, range)?;
-        let chunk = self.admit(index, data.to_bytes());
+        let chunk = self.admit(index, data.to_bytes(), Coming::Asked, 0);
         // It is in our RAM now; the kernel's copy would only take it twice. Only here: the kernel may wait.
         self.source.forget(range);
         Ok(chunk)
@@ -227,6 +227,7 @@ impl Image {
     /// Has a window read by other threads. Never waits.
     fn read_ahead(self: &Arc<Self>, first: u64, count: u8) {
         if self.chunks() > first {
+            let count = count.min(self.cache.window());
             let image: Arc<dyn Windowed> = Arc::clone(self) as Arc<dyn Windowed>;
             self.cache.ahead.wish(Arc::downgrade(&image), first, count);
         }
@@ -267,7 +268,7 @@ impl Image {
                 if !self.source.try_read(self.chunk_range(index)?, &mut data)? {
                     return Ok(None);
                 }
-                self.admit(index, data.to_bytes())
+                self.admit(index, data.to_bytes(), Coming::Asked, 0)
             }
         };
         lead.done(&chunk);
@@ -276,9 +277,9 @@ impl Image {
 
     /// Brings the chunks from `first` to before `end` that are not in RAM and that nobody reads by now, each run of them by
     /// one read. Blocks. Returns those that it brought, in order; whoever comes for another is told what is wrong with it.
-    fn bring(&self, first: u64, end: u64) -> Vec<(u64, Arc<Chunk>)> {
+    fn bring(&self, first: u64, end: u64, coming: Coming) -> Vec<(u64, Arc<Chunk>)> {
         let end = end.min(self.chunks());
-        let (mut next, mut all) = (first, Vec::new());
+        let (mut next, mut all, mut marked) = (first, Vec::new(), false);
         while next < end {
             let (from, mut leads) = (next, Vec::new());
             while next < end
@@ -300,10 +301,11 @@ impl Image {
                 break;
             }
             for (index, lead) in (from..).zip(leads) {
-                let chunk = self.admit(index, data.split_to(CHUNK_LEN).to_bytes());
-                if all.is_empty() && !self.cache.is_zeros(&chunk) {
-                    chunk.mark(u8::try_from(end - index).unwrap_or(u8::MAX));
-                }
+                // The first that somebody can touch, which is none of the common zeros, begins the window: it must say so
+                // before it can be found.
+                let window = if marked { 0 } else { u8::try_from(end - index).unwrap_or(u8::MAX) };
+                let chunk = self.admit(index, data.split_to(CHUNK_LEN).to_bytes(), coming, window);
+                marked |= !self.cache.is_zeros(&chunk);
                 lead.done(&chunk);
                 all.push((index, chunk));
             }
@@ -323,7 +325,7 @@ impl Image {
         if self.is_sequential(first) {
             self.read_ahead(end, FIRST_WINDOW);
         }
-        self.bring(first, end)
+        self.bring(first, end, Coming::Asked)
     }
 
     /// The right to read a chunk that is neither in RAM nor on its way.
@@ -370,7 +372,7 @@ impl Image {
 
 impl Windowed for Image {
     fn fill(&self, first: u64, count: u8) {
-        let _ = self.bring(first, first.saturating_add(count.into()));
+        let _ = self.bring(first, first.saturating_add(count.into()), Coming::Ahead);
     }
 }
 
