@@ -42,7 +42,6 @@ demo: deps
 # The dependencies of other machines are fetched, too: the map of all of them is read without the network.
 test: deps
 	$(CARGO) fetch --locked
-	$(CARGO) build --package bootd
 	CI=true BOOTD_BIN=$(TARGET)/debug/bootd $(CARGO) test --workspace
 
 test-long: export BOOTD_FIO_SECONDS = 600
@@ -50,7 +49,7 @@ test-long: test
 
 # Part of "make test", but for the native run: the engine's own suite, where this machine's kernel can.
 test-kernel: deps
-	CI=true $(CARGO) test --package bootd-tests --test kernel -- --nocapture
+	CI=true $(CARGO) test --workspace --test kernel -- --nocapture
 	@if [ -e /dev/mapper/control ] && [ -d /sys/kernel/config/target ]; then \
 	    $(CARGO) test --package bootd-lvm --features faults --test engine; \
 	else echo "this machine has no device-mapper, or no LIO: no native run"; fi
@@ -61,8 +60,7 @@ test-fast:
 	$(CARGO) test --package bootd-tests --lib --test tidy
 
 conformance: deps
-	$(CARGO) build --package bootd
-	CI=true BOOTD_BIN=$(TARGET)/debug/bootd $(CARGO) test --package bootd-tests --test conformance -- --nocapture
+	CI=true $(CARGO) test --workspace --test conformance -- --nocapture
 
 bench: deps
 	$(CARGO) build --release --package bootd-bench

@@ -39,7 +39,7 @@ pub fn bootd_binary() -> Result<PathBuf> {
 pub fn engine_suite() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["test", "--package", "bootd-lvm", "--features", "faults"]);
+    command.current_dir(workspace()).args(["test", "--workspace", "--features", "bootd-lvm/faults"]);
     command.args(["--test", "engine", "--no-run", "--message-format", "json"]);
     let told = run(&mut command)?.success()?;
     let mut built = told.lines().filter_map(|line| {
@@ -55,18 +55,12 @@ pub fn engine_suite() -> Result<PathBuf> {
 /// # Errors
 /// When it can't be built.
 pub fn bootd_with_kernel() -> Result<PathBuf> {
-    let build = |features: &[&str]| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.current_dir(workspace()).args(["build", "--quiet", "--package", "bootd", "--bin", "bootd"]);
-        run(command.args(features))?.success()
-    };
-    build(&["--features", "kernel"])?;
+    run(build_command().args(["--features", "bootd/kernel"]))?.success()?;
     let built = profile_dir()?.with_file_name("debug").join("bootd");
     let ours = cache_dir()?.join("bootd-kernel");
     sh(&["strip", "-o", &ours.to_string_lossy(), &built.to_string_lossy()])?;
     // Under that name lies the one that all other tests are about.
-    build(&[])?;
+    run(&mut build_command())?.success()?;
     Ok(ours)
 }
 
@@ -76,11 +70,19 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-fn build() -> Result<PathBuf> {
-    let dir = profile_dir()?;
+/// What builds `bootd`, of the libraries that `cargo test --workspace` has built already: with a test of the package among
+/// what is wanted, and with all packages, cargo gives them the same features, and so builds none of them a second time.
+fn build_command() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--quiet", "--package", "bootd", "--bin", "bootd"]);
+    command.current_dir(workspace());
+    command.args(["build", "--quiet", "--workspace", "--bin", "bootd", "--test", "cli"]);
+    command
+}
+
+fn build() -> Result<PathBuf> {
+    let dir = profile_dir()?;
+    let mut command = build_command();
     if dir.ends_with("release") {
         command.arg("--release");
     }
