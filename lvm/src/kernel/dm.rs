@@ -10,6 +10,7 @@ use std::io;
 use devicemapper::errors::Error as CoreError;
 use devicemapper::{DM, DevId, Device, DmError, DmFlags, DmName, DmOptions, DmUdevFlags, DmUuid};
 
+use super::fault;
 use crate::names::{self, DmRole};
 
 /// Errors that say that somebody has a device open, or that it is not there.
@@ -75,6 +76,8 @@ pub(super) struct Found {
     pub(super) device: Device,
     /// How many have it open, other devices included.
     pub(super) open: u32,
+    /// Whether what is asked of it is held back.
+    is_suspended: bool,
 }
 
 /// What [`Dm::remove`] came to.
@@ -148,7 +151,16 @@ impl Dm {
         let options = quiet().set_flags(DmFlags::DM_SUSPEND | DmFlags::DM_NOFLUSH | DmFlags::DM_SKIP_LOCKFS);
         let id = dm_id(&name)?;
         self.dm.device_suspend(&DevId::Name(id), options).map_err(|e| DmFailure::new("suspend", &name, e))?;
+        fault::here("suspended");
         self.resume(&name)?;
+        Ok(())
+    }
+
+    /// Lets go on what a process that was killed has held back.
+    pub(super) fn resume_all(&self) -> io::Result<()> {
+        for found in self.ours()?.into_iter().filter(|found| found.is_suspended) {
+            self.resume(&self.name(&found.role)?)?;
+        }
         Ok(())
     }
 
@@ -236,7 +248,8 @@ impl Dm {
                     return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{name}: {why}")));
                 }
                 let open = u32::try_from(info.open_count()).unwrap_or(0);
-                Ok(Some(Found { role: role.clone(), device: info.device(), open }))
+                let is_suspended = info.flags().contains(DmFlags::DM_SUSPEND);
+                Ok(Some(Found { role: role.clone(), device: info.device(), open, is_suspended }))
             }
             Err(e) => match DmFailure::new("look at", &name, e) {
                 e if e.is(ENXIO) => Ok(None),

@@ -99,7 +99,7 @@ impl ImageDevice {
     }
 
     /// Makes reads fail where the file has been cut off.
-    pub(super) fn guard(&self, dm: &Dm) {
+    fn guard(&self, dm: &Dm) {
         // A file that was removed is whole behind the loop device, which has it open.
         let Some(meta) = self.now_there().filter(|meta| self.id.is_of(meta)) else { return };
         let now = (meta.len() / u64::from(SECTOR_SIZE)).min(self.sectors);
@@ -211,6 +211,12 @@ impl Images {
         Ok(ImageDevice { role, device, sectors, id, below, path, left })
     }
 
+    /// Makes reads fail where images' files have been cut off.
+    pub(super) fn guard(&self, dm: &Dm) {
+        // Held: none of them is removed meanwhile, and made anew with another table.
+        self.open.lock().values().for_each(|image| image.guard(dm));
+    }
+
     /// Removes the devices of images that no disk stands on, if they need not be kept. Pages of their files stay in RAM.
     pub(super) fn close_idle(&self, dm: &Dm) {
         let mut open = self.open.lock();
@@ -246,11 +252,6 @@ impl Images {
         let Some(library) = &self.library else { return Ok(()) };
         let starts: Vec<_> = used.iter().filter_map(|below| Some(below.cached?.1)).collect();
         library.keep_only(dm, &starts)
-    }
-
-    /// All that are in use or kept.
-    pub(super) fn all(&self) -> Vec<Arc<ImageDevice>> {
-        self.open.lock().values().cloned().collect()
     }
 
     /// How the cache of fixed size did, if there is one.

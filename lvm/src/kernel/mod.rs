@@ -7,10 +7,11 @@
 //! from the tables who has which part of the space. Beside it there is only a file for each disk that says what it was
 //! asked for with. That comes last and goes first: a disk without one is void, and removed.
 //!
-//! Whatever changes the kernel's tables is done one at a time.
+//! Disks are made side by side, each stage of one disk at a time ([`overlay`]), and removed a few at once ([`doomed`]).
 
 mod cache;
 mod dm;
+mod doomed;
 mod extents;
 mod fault;
 mod image;
@@ -36,13 +37,14 @@ use block::{BlockCount, Bytes, Checked, Geometry};
 use parking_lot::Mutex;
 
 use self::dm::{Dm, Removal};
+use self::doomed::Doomed;
 use self::extents::Extent;
 use self::image::Images;
 pub use self::inspect::{Contents, Shown, contents, devices};
 use self::library::Library;
 use self::lio::Lio;
 pub use self::lio::{LioConfig, ROOT as LIO_ROOT, remove_target};
-use self::overlay::{Overlay, Owner};
+use self::overlay::{Failed, Overlay, Owner, Stages};
 pub use self::plan::{Image, Plan, Planned, plan, prepare};
 use self::space::Space;
 pub use self::space::{SpaceConfig, label};
@@ -120,8 +122,7 @@ pub struct Kernel {
 /// What the engine and its watch share.
 struct Shared {
     dm: Dm,
-    /// Held while the kernel's tables are changed.
-    turn: Mutex<()>,
+    stages: Stages,
     space: Space,
     lio: Option<Lio>,
     images: Images,
@@ -129,8 +130,9 @@ struct Shared {
     directory: PathBuf,
     machine_boot: String,
     places: Places<Attachment>,
-    /// Disks that are over and not removed yet, with what they have of the space.
-    doomed: Mutex<Vec<(Owner, Vec<Extent>)>>,
+    /// Whose disks are being made: what there is of them is no stray.
+    making: Mutex<Vec<Owner>>,
+    doomed: Doomed,
 }
 
 fn kernel_error(what: &str) -> impl Fn(io::Error) -> EngineError + '_ {
@@ -146,9 +148,12 @@ impl Kernel {
         let needs = config.needs();
         let KernelConfig { directory, space, cache, write_cache, overlays, tag, lio } = config;
         let unusable = |source| EngineError::Directory { path: directory.clone(), source };
-        let lock = record::lock(&directory)?;
         check(needs)?;
         let dm = Dm::open(&tag).map_err(kernel_error("use device-mapper"))?;
+        // Before it is known that nobody else is there: a process that was killed can't end, and lets the lock go, before
+        // what it wrote to a device is there. One that lives is not disturbed: it would have done the same at once.
+        dm.resume_all().map_err(kernel_error("let go on what was held back"))?;
+        let lock = record::lock(&directory)?;
         let space =
             Space::open(&dm, &space, write_cache).map_err(kernel_error("open the overlays' space"))?;
         let library = Library::open(&dm, cache).map_err(kernel_error("open the images' cache"))?;
@@ -156,7 +161,7 @@ impl Kernel {
         let lio = lio.map(|lio| Lio::open(lio, &tag)).transpose().map_err(kernel_error("use LIO"))?;
         let shared = Arc::new(Shared {
             dm,
-            turn: Mutex::default(),
+            stages: Stages::default(),
             space,
             lio,
             images: Images::new(library),
@@ -164,9 +169,10 @@ impl Kernel {
             directory: directory.clone(),
             machine_boot,
             places: Places::default(),
-            doomed: Mutex::default(),
+            making: Mutex::default(),
+            doomed: Doomed::default(),
         });
-        let watch = Watch::start(Arc::clone(&shared)).map_err(unusable)?;
+        let watch = Watch::start(&shared).map_err(unusable)?;
         Ok(Self { shared, watch, _directory: lock })
     }
 }
@@ -254,15 +260,19 @@ impl Shared {
         };
         files.remove().map_err(overlay_error)?;
         let owner = Owner { client: request.client.clone(), epoch: request.epoch };
-        if self.doomed.lock().iter().any(|(doomed, _)| *doomed == owner) {
+        if self.doomed.contains(&owner) {
             // The devices' names are to be had only when the last disk of this boot is gone.
             self.bury();
         }
-        let _turn = self.turn.lock();
         let image = self.images.get(&self.dm, request)?;
         let (dm, space) = (&self.dm, &self.space);
-        let overlay = Overlay::make(dm, space, owner, image, self.kind, request.overlay_limit);
-        let overlay = overlay.map_err(overlay_error)?;
+        let made = Overlay::make(dm, space, &self.stages, owner, image, self.kind, request.overlay_limit);
+        let overlay = made.map_err(|Failed { error, left }| {
+            if let Some((owner, extents)) = left {
+                self.doomed.push(owner, extents);
+            }
+            overlay_error(error)
+        })?;
         let made = files
             .write(request, overlay.image.id, &self.machine_boot)
             .and_then(|()| self.disk(request.clone(), &overlay));
@@ -271,49 +281,47 @@ impl Shared {
             Ok((disk, volume)) => Ok(Attachment { disk, overlay, volume, files }),
             Err(e) => {
                 let _ = files.remove();
-                self.doomed.lock().push((overlay.owner.clone(), overlay.extents()));
+                self.doomed.push(overlay.owner.clone(), overlay.finish(dm));
                 Err(overlay_error(e))
             }
         }
     }
 
-    /// Ends a disk for all who hold it. Its devices are removed by the watch, so that the next disk need not wait.
+    /// Ends a disk for all who hold it. Its devices are removed by another thread, so that the next disk need not wait.
     fn end(&self, attachment: &Attachment) -> io::Result<()> {
         let removed = attachment.files.remove();
         fault::here("record-removed");
-        attachment.overlay.stop_waiting(&self.dm);
+        let extents = attachment.overlay.finish(&self.dm);
         if let Some(volume) = &attachment.volume {
             volume.retire();
         }
-        self.doomed.lock().push((attachment.overlay.owner.clone(), attachment.overlay.extents()));
+        self.doomed.push(attachment.overlay.owner.clone(), extents);
         removed
     }
 
     /// Removes what is over. `false`: something is busy and must be tried again.
     fn bury(&self) -> bool {
-        let doomed = std::mem::take(&mut *self.doomed.lock());
-        let mut left = Vec::new();
-        for (owner, extents) in doomed {
+        let buried = self.doomed.bury(|owner, extents| {
             // Sessions first: as long as there are any, the devices are busy.
             let ended = match &self.lio {
-                Some(lio) => self.name_of(&owner).and_then(|name| lio.unexport(&name)),
+                Some(lio) => self.name_of(owner).and_then(|name| lio.unexport(&name)),
                 None => Ok(()),
             };
-            let _turn = self.turn.lock();
-            match ended.and_then(|()| overlay::remove(&self.dm, &owner, false)) {
-                Ok(Removal::Gone) => self.space.give(&extents),
-                _ => left.push((owner, extents)),
+            let removed = ended.and_then(|()| overlay::remove(&self.dm, owner, false));
+            let gone = matches!(removed, Ok(Removal::Gone));
+            if gone {
+                self.space.give(extents);
             }
+            gone
+        });
+        if buried.some {
+            self.clear_images();
         }
-        let done = left.is_empty();
-        self.doomed.lock().extend(left);
-        self.clear_images();
-        done
+        buried.all
     }
 
     /// Removes the devices of images that nobody uses, and that need not be kept.
     fn clear_images(&self) {
-        let _turn = self.turn.lock();
         self.images.close_idle(&self.dm);
         // What stays by an error here is found again the next time.
         let _ = self.images.clear(&self.dm);
@@ -322,7 +330,6 @@ impl Shared {
     /// The disk that a record speaks of, if the kernel has it as it was.
     fn adopt(&self, files: &Files, record: Record) -> io::Result<Option<Attachment>> {
         let Record { image: id, request, .. } = record;
-        let _turn = self.turn.lock();
         let Some(image) = self.images.adopt(&self.dm, &request.image, id)? else { return Ok(None) };
         let owner = Owner { client: request.client.clone(), epoch: request.epoch };
         let adopted = Overlay::adopt(&self.dm, &self.space, owner, image, request.overlay_limit)?;
@@ -382,14 +389,16 @@ impl Shared {
 
     /// Dooms the devices that belong to no disk, and takes what they have of the space until they are gone.
     fn doom_strays(&self) -> io::Result<()> {
-        let kept: Vec<_> = self.places.all().iter().map(|a| a.overlay.owner.clone()).collect();
+        let found = self.dm.ours()?;
+        // In that order: whoever had devices by then is in one of these lists, or belongs to nobody.
+        let mut kept = self.making.lock().clone();
+        kept.extend(self.places.all().iter().map(|a| a.overlay.owner.clone()));
         let mut strays: HashMap<Owner, Vec<Extent>> = HashMap::new();
-        let _turn = self.turn.lock();
-        for found in self.dm.ours()? {
+        for found in found {
             match &found.role {
                 DmRole::Disk { client, epoch, .. } => {
                     let owner = Owner { client: client.clone(), epoch: *epoch };
-                    if kept.contains(&owner) || self.doomed.lock().iter().any(|(one, _)| *one == owner) {
+                    if kept.contains(&owner) || self.doomed.contains(&owner) {
                         continue;
                     }
                     let extents = self.space.extents_of(&self.dm.table(&found.role)?).unwrap_or_default();
@@ -402,7 +411,7 @@ impl Shared {
             let mut free = self.space.extents.lock();
             let claimed: Vec<_> = extents.into_iter().filter(|extent| free.claim(*extent)).collect();
             drop(free);
-            self.doomed.lock().push((owner, claimed));
+            self.doomed.push(owner, claimed);
         }
         self.images.clear(&self.dm)
     }
@@ -414,6 +423,8 @@ impl Engine for Kernel {
     }
 
     fn attach(&self, request: DiskRequest) -> Result<Attached, EngineError> {
+        let owner = Owner { client: request.client.clone(), epoch: request.epoch };
+        self.shared.making.lock().push(owner.clone());
         let attached = self.shared.places.attach(
             &request,
             || self.shared.make(&request),
@@ -422,7 +433,15 @@ impl Engine for Kernel {
                 let _ = self.shared.end(earlier);
             },
         );
-        self.watch.wake();
+        {
+            // One of it: the same may be asked for twice.
+            let mut making = self.shared.making.lock();
+            let at = making.iter().position(|one| *one == owner);
+            at.map(|at| making.swap_remove(at));
+        }
+        if !self.shared.doomed.is_empty() {
+            self.watch.wake();
+        }
         attached
     }
 

@@ -28,6 +28,22 @@ use super::space::Space;
 use super::{OverlayKind, fault, sysfs};
 use crate::names::{DmPart, DmRole};
 
+/// The turns of those who make disks: one disk is at each stage at a time, so that a room that is switched on neither
+/// waits for one disk after the other nor has all of them made at once and none ready.
+#[derive(Default)]
+pub(super) struct Stages {
+    parts: Mutex<()>,
+    pool: Mutex<()>,
+    disk: Mutex<()>,
+}
+
+/// Why there is no overlay.
+pub(super) struct Failed {
+    pub(super) error: io::Error,
+    /// What of it is left, because it is busy: to be removed later.
+    pub(super) left: Option<(Owner, Vec<Extent>)>,
+}
+
 /// Sectors that an overlay begins with, if its limit is not lower: 64 MiB.
 const FIRST: u64 = 64 << 11;
 
@@ -93,8 +109,18 @@ pub(super) struct Overlay {
 struct Grown {
     data: Vec<Extent>,
     meta: Vec<Extent>,
+    /// Sectors of the data that the pool knows of: less than there are, if a process was killed while it grew.
+    known: u64,
     /// Whether writes to new blocks fail at once when there are none left, or wait for more.
     refuses: bool,
+    /// It grows no more.
+    is_over: bool,
+}
+
+impl Grown {
+    fn all(&self) -> Vec<Extent> {
+        [self.data.as_slice(), self.meta.as_slice()].concat()
+    }
 }
 
 fn total(extents: &[Extent]) -> u64 {
@@ -146,17 +172,19 @@ pub(super) fn planned(
 }
 
 impl Overlay {
-    /// Makes one. When it fails nothing of it is left.
+    /// Makes one.
     pub(super) fn make(
         dm: &Dm,
         space: &Space,
+        stages: &Stages,
         owner: Owner,
         image: Arc<ImageDevice>,
         kind: OverlayKind,
         limit: Bytes,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Failed> {
         let limit = limit_sectors(limit);
-        let data = space.take(limit.min(kind.first()))?;
+        let clean = |error| Failed { error, left: None };
+        let data = space.take(limit.min(kind.first())).map_err(clean)?;
         let meta = match kind {
             OverlayKind::Thin => space.take(meta_sectors(limit)),
             OverlayKind::Transient => Ok(Vec::new()),
@@ -165,20 +193,20 @@ impl Overlay {
             Ok(meta) => meta,
             Err(e) => {
                 space.give(&data);
-                return Err(e);
+                return Err(clean(e));
             }
         };
-        let refuses = total(&data) >= limit;
-        let grown = Grown { data, meta, refuses };
-        match build(dm, space, &owner, &image, kind, &grown) {
+        let known = total(&data);
+        let grown = Grown { data, meta, known, refuses: known >= limit, is_over: false };
+        match build(dm, space, stages, &owner, &image, kind, &grown) {
             Ok(disk) => Ok(Self { owner, disk, image, kind, limit, grown: Mutex::new(grown) }),
-            Err(e) => {
-                let extents = [grown.data, grown.meta].concat();
-                if let Ok(Removal::Gone) = remove(dm, &owner, false) {
-                    space.give(&extents);
+            Err(error) => match remove(dm, &owner, false) {
+                Ok(Removal::Gone) => {
+                    space.give(&grown.all());
+                    Err(clean(error))
                 }
-                Err(e)
-            }
+                _ => Err(Failed { error, left: Some((owner, grown.all())) }),
+            },
         }
     }
 
@@ -204,25 +232,33 @@ impl Overlay {
             return Ok(None);
         }
         let Some(data) = extents(DmPart::Data)? else { return Ok(None) };
-        let (kind, meta, refuses) = match line.target.as_str() {
+        let (kind, meta, known, refuses) = match line.target.as_str() {
             "thin" => {
                 let Some(meta) = extents(DmPart::Meta)? else { return Ok(None) };
                 let pool = dm.table(&owner.role(DmPart::Pool))?;
-                let refuses = pool.first().is_some_and(|line| line.parameters.contains("error_if_no_space"));
-                (OverlayKind::Thin, meta, refuses)
+                let [pool] = pool.as_slice() else { return Ok(None) };
+                (OverlayKind::Thin, meta, pool.sectors, pool.parameters.contains("error_if_no_space"))
             }
-            "snapshot" => (OverlayKind::Transient, Vec::new(), false),
+            "snapshot" => (OverlayKind::Transient, Vec::new(), total(&data), false),
             _ => return Ok(None),
         };
         let limit = limit_sectors(limit).max(total(&data));
-        let grown = Mutex::new(Grown { data, meta, refuses });
+        let grown = Mutex::new(Grown { data, meta, known, refuses, is_over: false });
         Ok(Some(Self { owner, disk: disk.device, image, kind, limit, grown }))
     }
 
     /// All that it has of the space.
     pub(super) fn extents(&self) -> Vec<Extent> {
-        let grown = self.grown.lock();
-        [grown.data.as_slice(), grown.meta.as_slice()].concat()
+        self.grown.lock().all()
+    }
+
+    /// Lets it neither grow nor wait for space any more: whoever waits would keep the disk busy. Returns all that it has of
+    /// the space.
+    pub(super) fn finish(&self, dm: &Dm) -> Vec<Extent> {
+        let mut grown = self.grown.lock();
+        grown.is_over = true;
+        self.stop_waiting(dm, &mut grown);
+        grown.all()
     }
 
     /// How much of it is used, in bytes.
@@ -259,6 +295,12 @@ impl Overlay {
     pub(super) fn tend(&self, dm: &Dm, space: &Space) -> io::Result<()> {
         let mut grown = self.grown.lock();
         let size = total(&grown.data);
+        if grown.is_over {
+            return Ok(());
+        }
+        if grown.known != size {
+            return self.tell_pool(dm, &mut grown, size >= self.limit);
+        }
         if size >= self.limit {
             return Ok(());
         }
@@ -283,21 +325,25 @@ impl Overlay {
             fault::here("grown-data");
             grown.data = longer;
         }
+        self.tell_pool(dm, &mut grown, refuses)
+    }
+
+    /// Tells the pool how much data it has, and whether there will be more.
+    fn tell_pool(&self, dm: &Dm, grown: &mut Grown, refuses: bool) -> io::Result<()> {
+        let size = total(&grown.data);
         if self.kind == OverlayKind::Thin {
             let of = |part| -> io::Result<Device> {
                 let found = dm.find(&self.owner.role(part))?;
                 found.map(|found| found.device).ok_or_else(|| io::ErrorKind::NotFound.into())
             };
-            let table = pool_table(of(DmPart::Meta)?, of(DmPart::Data)?, total(&grown.data), refuses);
+            let table = pool_table(of(DmPart::Meta)?, of(DmPart::Data)?, size, refuses);
             dm.change(&self.owner.role(DmPart::Pool), &table, false)?;
         }
-        grown.refuses = refuses;
+        (grown.known, grown.refuses) = (size, refuses);
         Ok(())
     }
 
-    /// Lets nothing wait for space any more: whoever waits would keep the disk busy.
-    pub(super) fn stop_waiting(&self, dm: &Dm) {
-        let mut grown = self.grown.lock();
+    fn stop_waiting(&self, dm: &Dm, grown: &mut Grown) {
         if self.kind != OverlayKind::Thin || grown.refuses {
             return;
         }
@@ -305,17 +351,15 @@ impl Overlay {
         if !waits.is_ok_and(|lines| lines.iter().any(|l| l.parameters.contains("out_of_data_space"))) {
             return;
         }
-        let of = |part| dm.find(&self.owner.role(part)).ok().flatten().map(|found| found.device);
-        if let (Some(meta), Some(data)) = (of(DmPart::Meta), of(DmPart::Data)) {
-            let table = pool_table(meta, data, total(&grown.data), true);
-            grown.refuses = dm.change(&self.owner.role(DmPart::Pool), &table, false).is_ok();
-        }
+        // What waits then gives up by itself, after a minute.
+        let _ = self.tell_pool(dm, grown, true);
     }
 }
 
 fn build(
     dm: &Dm,
     space: &Space,
+    stages: &Stages,
     owner: &Owner,
     image: &ImageDevice,
     kind: OverlayKind,
@@ -323,21 +367,27 @@ fn build(
 ) -> io::Result<Device> {
     let disk = match kind {
         OverlayKind::Thin => {
+            let stage = stages.parts.lock();
             let meta = dm.create(&owner.role(DmPart::Meta), &space.table(&grown.meta), false)?;
             fault::here("meta");
             // A pool takes its metadata for new if it begins with zeros.
             wipe_start(meta)?;
             let data = dm.create(&owner.role(DmPart::Data), &space.table(&grown.data), false)?;
             fault::here("data");
+            drop(stage);
+            let stage = stages.pool.lock();
             let table = pool_table(meta, data, total(&grown.data), grown.refuses);
             let pool = dm.create(&owner.role(DmPart::Pool), &table, false)?;
             fault::here("pool");
+            drop(stage);
+            let _stage = stages.disk.lock();
             dm.message(&owner.role(DmPart::Pool), "create_thin 0")?;
             fault::here("thin");
             let table = thin_table(image.sectors, pool, image.device);
             dm.create(&owner.role(DmPart::Disk), &table, false)?
         }
         OverlayKind::Transient => {
+            let _stage = stages.disk.lock();
             let data = dm.create(&owner.role(DmPart::Data), &space.table(&grown.data), false)?;
             let table = snapshot_table(image.sectors, image.device, data);
             dm.create(&owner.role(DmPart::Disk), &table, false)?

@@ -1,70 +1,84 @@
-//! The engine's own thread: removes disks that are over, lets overlays grow, and sees images that were cut off.
+//! The engine's own threads: one lets overlays grow and sees images that were cut off, the other removes disks that are
+//! over, which may take long and must hold up no growth.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Shared;
 
-/// How often all overlays are looked at: a write that finds its overlay full waits that long at most.
+/// How often all overlays are looked at: a write that finds its overlay full waits that long at most. Disks that are over
+/// and busy are tried again as often.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// The thread. It ends with this value.
+/// The threads. They end with this value.
 pub(super) struct Watch {
-    wake: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Dropped, it ends the one that looks after overlays.
+    tend: Option<Sender<()>>,
+    bury: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Watch {
-    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
-        let (wake, woken) = channel::<()>();
-        let thread = std::thread::Builder::new().name("bootd-dm".into()).spawn(move || {
-            loop {
-                match woken.recv_timeout(PERIOD) {
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(()) => while woken.try_recv().is_ok() {},
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-                look(&shared);
+    pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+        let ((tend, ended), (bury, woken)) = (channel::<()>(), channel::<()>());
+        let mut watch = Self { tend: Some(tend), bury: Some(bury), threads: Vec::new() };
+        let (tended, buried) = (Arc::clone(shared), Arc::clone(shared));
+        watch.spawn("bootd-dm", move || {
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(PERIOD) {
+                look_after(&tended);
             }
         })?;
-        Ok(Self { wake: Some(wake), thread: Some(thread) })
+        watch.spawn("bootd-bury", move || bury_as_told(&buried, &woken))?;
+        Ok(watch)
     }
 
-    /// Has it look now.
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(std::thread::Builder::new().name(name.into()).spawn(work)?);
+        Ok(())
+    }
+
+    /// Has what is over removed now.
     pub(super) fn wake(&self) {
-        if let Some(wake) = &self.wake {
+        if let Some(bury) = &self.bury {
             // It is there as long as this value is.
-            let _ = wake.send(());
+            let _ = bury.send(());
         }
     }
 }
 
-fn look(shared: &Shared) {
+fn look_after(shared: &Shared) {
     for attachment in shared.places.all() {
-        let _turn = shared.turn.lock();
         // An overlay that is broken, or can't grow now, is looked at again; its client sees what comes of it.
         let _ = attachment.overlay.tend(&shared.dm, &shared.space);
     }
-    for image in shared.images.all() {
-        let _turn = shared.turn.lock();
-        image.guard(&shared.dm);
-    }
-    {
-        let _turn = shared.turn.lock();
-        shared.images.close_idle(&shared.dm);
-    }
-    if !shared.doomed.lock().is_empty() {
-        shared.bury();
+    shared.images.guard(&shared.dm);
+    shared.images.close_idle(&shared.dm);
+}
+
+fn bury_as_told(shared: &Shared, woken: &Receiver<()>) {
+    let mut all = true;
+    loop {
+        let told = if all {
+            woken.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            woken.recv_timeout(PERIOD)
+        };
+        match told {
+            Err(RecvTimeoutError::Disconnected) => return,
+            Ok(()) => while woken.try_recv().is_ok() {},
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        all = shared.bury();
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.wake = None;
-        if let Some(thread) = self.thread.take() {
+        (self.tend, self.bury) = (None, None);
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }

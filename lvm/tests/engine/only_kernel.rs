@@ -233,6 +233,56 @@ fn an_overlay_grows_up_to_its_limit() {
     }
 }
 
+fn growing(root: &Path) -> DiskRequest {
+    let path = root.join("debian@large.img");
+    DiskRequest { version: "large".into(), path, overlay_limit: Bytes(100 << 20), ..request(root, 1) }
+}
+
+/// Not a test of its own: a client's writes have its overlay grow, and the process is killed at it.
+#[test]
+fn child_that_grows() {
+    let Some(root) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let engine = Kernel::open(config(&root)).unwrap();
+    let Attached::Made(disk) = engine.attach(growing(&root)).unwrap() else { panic!("not made") };
+    for mib in 0..50 {
+        write(&disk, mib * 2048, vec![mib as u8 + 1; 1 << 20]).unwrap();
+    }
+    until("it was killed", || false);
+}
+
+#[test]
+fn a_process_that_is_killed_while_a_disk_grows_leaves_it_growing() {
+    for step in ["suspended", "grown-data"] {
+        let lab = Lab::sim();
+        let root = lab.root.path();
+        fs::File::create(growing(root).path).unwrap().set_len(1 << 30).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "only_kernel::child_that_grows", "--nocapture", "--test-threads=1"])
+            .env(CHILD, root)
+            .env(FAULT, step)
+            .spawn()
+            .unwrap();
+        until("it has its disk", || devices(root).len() > 1);
+        // It can't end while its device is held back; who opens the engine lets that go on.
+        let mut opened = None;
+        until("the killed process is gone", || {
+            opened = Kernel::open(config(root)).ok();
+            opened.is_some()
+        });
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "{step}: it was not killed there");
+        let engine = opened.unwrap();
+        let adopted = engine.reap().unwrap();
+        let [disk] = adopted.as_slice() else { panic!("{step}: {} disks", adopted.len()) };
+        for mib in 50..100 {
+            write(disk, mib * 2048, vec![mib as u8 + 1; 1 << 20]).unwrap();
+        }
+        assert_eq!(kind(write(disk, 100 * 2048, vec![1; 512])), Some(ErrorKind::NoSpace), "{step}");
+        for mib in [0, 49, 50, 99] {
+            assert_eq!(read(disk, crate::lab::range(mib * 2048, 8)), vec![mib as u8 + 1; 4096], "{step}");
+        }
+    }
+}
+
 #[test]
 fn a_full_space_fails_nobody_who_has_blocks() {
     let lab = Lab::sim();
@@ -359,8 +409,8 @@ fn fifty_disks_at_once() {
         }
     });
     eprintln!(
-        "kernel engine: one disk attached and exported in {one:?}, {CLIENTS} at once in {:?}",
-        begin.elapsed()
+        "kernel engine: one disk attached and exported in {one:.3?}, {CLIENTS} at once in {:.3} s",
+        begin.elapsed().as_secs_f64()
     );
     assert_eq!(engine.list().len() as u64, CLIENTS + 1);
     assert_eq!(initiators(root).len() as u64, CLIENTS + 1);
