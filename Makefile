@@ -70,10 +70,13 @@ bench-kernel: deps
 	$(CARGO) build --release --package bootd-bench --features kernel
 	@$(TARGET)/release/bench kernel
 
+# Once as most people build it, and once with all that is left out there.
+FEATURES := bootd/kernel,bootd-lvm/faults,bootd-bench/kernel
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features $(FEATURES) -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --features $(FEATURES)
 
 clean:
 	$(CARGO) clean
