@@ -7,7 +7,7 @@
 //! from the tables who has which part of the space. Beside it there is only a file for each disk that says what it was
 //! asked for with. That comes last and goes first: a disk without one is void, and removed.
 //!
-//! Disks are made side by side, each stage of one disk at a time ([`overlay`]), and removed a few at once ([`doomed`]).
+//! Disks are made side by side, each stage of one disk at a time (`overlay.rs`), and removed a few at once (`doomed.rs`).
 
 mod cache;
 mod dm;
