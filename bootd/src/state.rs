@@ -125,8 +125,11 @@ impl State {
 
     /// Notes a step of the boot that the machine is in.
     pub(crate) fn step(&self, mac: MacAddr, kind: StepKind, detail: &str) {
-        if matches!(kind, StepKind::TftpFile(_) | StepKind::HttpFile(_)) {
-            self.shapes.lock().on_fetch(mac, unix_seconds());
+        // Firmware that a proxy answers fetches by TFTP. What broke off, too, was begun because the offer was taken.
+        if let StepKind::TftpFile(fetch) = &kind
+            && (fetch.bytes > 0 || fetch.is_complete())
+        {
+            self.shapes.lock().on_fetch(mac, &fetch.path, unix_seconds());
         }
         let text = step_text(&kind, detail);
         if self.boots.lock().record(mac, kind, detail, unix_millis()) {

@@ -95,6 +95,9 @@ pub fn respond_as_proxy(
         _ => shapes.last(packet.mac, asker.firmware),
     };
     let subnet = settings.subnet_of(iface);
+    if let Some(program) = plan.boot_program.as_ref().filter(|_| asker.stage == Stage::Firmware) {
+        shapes.on_told(packet.mac, &program.name);
+    }
     let proxy = Proxy { packet, iface, subnet, asker: &asker, plan: &plan, shape };
     let (decision, reply) = match door {
         Door::Dhcp => proxy.at_dhcp(),

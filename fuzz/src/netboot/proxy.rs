@@ -47,7 +47,8 @@ fn play(input: &mut Unstructured<'_>) -> Result<()> {
         let _ = other_answer(&bytes);
         proxy.handle(door, &bytes);
         if input.ratio(1, 8)? {
-            proxy.shapes.on_fetch(mac(input.int_in_range(0..=7)?), proxy.now);
+            let name = *input.choose(&["undionly.kpxe", "snponly.efi", "other"])?;
+            proxy.shapes.on_fetch(mac(input.int_in_range(0..=7)?), name, proxy.now);
         }
         proxy.now += u64::from(input.arbitrary::<u8>()?) * 10;
     }

@@ -42,6 +42,7 @@ fn replay(text: &str) -> String {
     let mut boots = Boots::new();
     let mut machine = None;
     let mut shapes = Shapes::new();
+    let mut program = String::new();
     let mut door = Door::Dhcp;
     let mut out = String::new();
     let mut lines = text.lines().peekable();
@@ -65,6 +66,12 @@ fn replay(text: &str) -> String {
                     respond_as_proxy(door, &packet, iface, site, settings, &mut shapes, *now)
                 }
             };
+            program = outcome
+                .event
+                .plan
+                .boot_program
+                .as_ref()
+                .map_or_else(String::new, |program| program.name.clone());
             boots.on_dhcp(&outcome.event, lab.now * 1000);
             if let Some(reply) = &outcome.reply {
                 peer_agrees(&reply.bytes);
@@ -82,7 +89,7 @@ fn replay(text: &str) -> String {
                 None if what == "4011" => door = Door::Binl,
                 None if what == "fetched" => {
                     lab.now += 1;
-                    shapes.on_fetch(machine.unwrap(), lab.now);
+                    shapes.on_fetch(machine.unwrap(), &program, lab.now);
                 }
                 None if what == "script" => {
                     lab.now += 1;

@@ -220,6 +220,6 @@ fn a_machine_that_refused_every_shape_is_known() {
     let mut lab = ProxyLab::new();
     assert_eq!(lab.boots_within(3, &pxe(1, 7), |_| None), None);
     assert!(lab.shapes.has_refused_all(mac(1)));
-    lab.shapes.on_fetch(mac(1), START + 600);
+    lab.shapes.on_fetch(mac(1), "snponly.efi", START + 600);
     assert!(!lab.shapes.has_refused_all(mac(1)));
 }

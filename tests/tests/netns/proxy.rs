@@ -136,7 +136,7 @@ fn firmware_that_likes_no_offer_is_told_of_with_the_remedy() -> Result {
     ensure!(!told(&site)?.contains("second DHCP server"), "nothing has been offered yet");
     PxeFirmware::new(pc1.namespace(), PC1, BIOS)?.offers()?;
     let explained = told(&site)?;
-    ensure!(explained.contains("has fetched nothing yet"), "{explained}");
+    ensure!(explained.contains("has not fetched it yet"), "{explained}");
     Ok(())
 }
 

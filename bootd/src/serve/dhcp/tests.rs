@@ -126,7 +126,7 @@ fn firmware_that_took_no_form_of_offer_is_told_of_with_the_remedy() {
     assert!(told.contains("in every form") && told.contains("mode = \"server\""), "{told}");
     assert!(told.contains("name 10.0.0.1 as next-server"), "{told}");
 
-    // It is no more once it has fetched something.
+    // It is no more once it has fetched what it was offered.
     let fetch = netboot::Fetch {
         path: "undionly.kpxe".into(),
         bytes: 1,
