@@ -15,14 +15,15 @@ use crate::packet::Packet;
 /// How much of a class text is kept, in characters; the rest is cut off. Texts are only shown and logged.
 const MAX_CLASS_LEN: usize = 64;
 
-/// Addresses that the Raspberry Pi makers have bought.
-const RASPBERRY_PI: [[u8; 3]; 6] = [
+/// Addresses that the Raspberry Pi makers have bought. The last is that of boards of 2025: a Pi 5, and 4s of the same time.
+const RASPBERRY_PI: [[u8; 3]; 7] = [
     [0xb8, 0x27, 0xeb],
     [0xdc, 0xa6, 0x32],
     [0xe4, 0x5f, 0x01],
     [0x28, 0xcd, 0xc1],
     [0xd8, 0x3a, 0xdd],
     [0x2c, 0xcf, 0x67],
+    [0x88, 0xa2, 0x9e],
 ];
 
 /// What a Raspberry Pi's ROM must find in option 43, or it takes no answer: a boot menu with this one entry. Around it
@@ -130,7 +131,7 @@ impl Asker {
         let http = vendor_class.starts_with(b"HTTPClient");
         let (firmware, method) = match architecture(packet, vendor_class) {
             Some(number) => {
-                let (firmware, method) = firmware(number, packet.mac);
+                let (firmware, method) = firmware(number, packet);
                 (Some(firmware), method)
             }
             None => (None, Method::default()),
@@ -182,11 +183,10 @@ fn architecture(packet: &Packet, vendor_class: &[u8]) -> Option<u16> {
 }
 
 /// What an architecture's number means ("Processor Architecture Types" of the IANA).
-fn firmware(number: u16, mac: MacAddr) -> (Firmware, Method) {
-    let [a, b, c, ..] = mac.octets();
+fn firmware(number: u16, packet: &Packet) -> (Firmware, Method) {
     // A Raspberry Pi's ROM says that it is an x86 BIOS (raspberrypi/rpi-eeprom#182). With UEFI of its own it says
     // what it is.
-    if number == 0 && RASPBERRY_PI.contains(&[a, b, c]) {
+    if number == 0 && is_raspberry_pi(packet) {
         return (Firmware::RaspberryPi, Method::Tftp);
     }
     match number {
@@ -204,6 +204,14 @@ fn firmware(number: u16, mac: MacAddr) -> (Firmware, Method) {
         20 => (Firmware::Bios, Method::Http),
         other => (Firmware::Unknown(other), Method::Tftp),
     }
+}
+
+/// By the maker of its network card; or by its UUID, which since the Pi 4 begins with `RPi4`, just so that it needs no list
+/// of makers (raspberrypi/documentation, `DHCP_OPTION97`).
+fn is_raspberry_pi(packet: &Packet) -> bool {
+    let [a, b, c, ..] = packet.mac.octets();
+    let says_so = |uuid: [u8; 16]| matches!(uuid, [b'R', b'P', b'i', model, ..] if model.is_ascii_digit());
+    RASPBERRY_PI.contains(&[a, b, c]) || packet.options.uuid().is_some_and(says_so)
 }
 
 fn stage(packet: &Packet, vendor_class: &[u8], classes: &[&[u8]]) -> Stage {

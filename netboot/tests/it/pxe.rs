@@ -87,6 +87,15 @@ fn a_raspberry_pi_is_no_pc_whatever_it_says() {
     let says = |arch| of(&Message { mac: pi, ..pxe(arch) }).firmware;
     assert_eq!(says(0), Some(Firmware::RaspberryPi));
     assert_eq!(says(11), Some(Firmware::UefiArm64), "with a UEFI of its own");
+    // Of 2025, and one whose card is by nobody that is known.
+    let new = MacAddr::new([0x88, 0xa2, 0x9e, 1, 2, 3]);
+    assert_eq!(of(&Message { mac: new, ..pxe(0) }).firmware, Some(Firmware::RaspberryPi));
+    let uuid = |begin: &[u8; 4]| [&[0][..], begin, &[0x77; 12]].concat();
+    let by_uuid = |arch, begin| of(&pxe(arch).option(97, &uuid(begin))).firmware;
+    assert_eq!(by_uuid(0, b"RPi4"), Some(Firmware::RaspberryPi));
+    assert_eq!(by_uuid(0, b"RPi5"), Some(Firmware::RaspberryPi));
+    assert_eq!(by_uuid(11, b"RPi4"), Some(Firmware::UefiArm64));
+    assert_eq!(by_uuid(0, b"RPix"), Some(Firmware::Bios));
 }
 
 #[test]
