@@ -32,6 +32,7 @@ use crate::control::{Control, ControlSocket};
 use crate::data::{self, DataDirectory, DataError};
 use crate::engine;
 use crate::events::{self, Events, Recent};
+use crate::firmwares::Firmwares;
 use crate::machine::Machine;
 use crate::mirror::Mirrors;
 use crate::privileges;
@@ -183,7 +184,7 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
         shapes: Mutex::new(Shapes::new()),
         others: Mutex::new(Others::new()),
         boots: Mutex::new(Boots::new()),
-        firmwares: Mutex::default(),
+        firmwares: Firmwares::default(),
         whereabouts: Whereabouts::default(),
         menus: ArcSwap::from_pointee(menus),
         files,

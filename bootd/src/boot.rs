@@ -13,7 +13,7 @@ use std::sync::Arc;
 use block::Bytes;
 use lvm::{Attached, Disk, DiskRequest, EngineError, names};
 use menus::{DiskFacts, MenuError};
-use netboot::{Asker, BootPlan, Firmware, Stage, Start, StepKind, plan, plan_as_usual};
+use netboot::{BootPlan, Firmware, Start, StepKind, plan_as_usual};
 use serde::{Deserialize, Serialize};
 use site::entity::EntityName;
 use site::{ChoiceKind, Client, ClientName, Image, ImageName, MacAddr, Site};
@@ -218,8 +218,8 @@ pub(crate) async fn choice(
 impl<'a> Asking<'a> {
     fn of(state: &'a Arc<State>, link: &'a Link, mac: MacAddr, peer: Ipv4Addr) -> Result<Self, ScriptError> {
         let site = state.site.load_full();
-        let firmware = state.firmwares.lock().get(&mac).copied();
-        let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, &site, &link.settings);
+        let firmware = state.firmwares.of(mac);
+        let plan = state.plan_at(&site, link, peer, mac);
         let stranger = || plan.may_boot().then(|| stranger(mac).ok().map(Arc::new)).flatten();
         let Some(client) = plan.client.clone().or_else(stranger) else {
             state.counters.scripts_failed.inc();
@@ -229,8 +229,9 @@ impl<'a> Asking<'a> {
     }
 
     fn plan_as_usual(&mut self) {
-        let asker = Asker::supposed(self.client.mac, Stage::Ipxe, self.firmware);
-        self.plan = plan_as_usual(&asker, &self.link.interface, &self.site, &self.link.settings);
+        let asker = self.state.visitor(self.client.mac);
+        let settings = self.state.settings_at(self.link, self.peer);
+        self.plan = plan_as_usual(&asker, &self.link.interface, &self.site, settings);
     }
 
     /// The script, and what it takes to boot by it.

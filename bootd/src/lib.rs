@@ -12,6 +12,7 @@ mod control;
 mod data;
 mod engine;
 mod events;
+mod firmwares;
 mod logins;
 mod machine;
 mod managed;

@@ -1,6 +1,7 @@
 //! What the services share. They never call each other: they meet in this state only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,13 +10,15 @@ use arc_swap::ArcSwap;
 use lvm::Engine;
 use menus::Menus;
 use netboot::{
-    Boots, Decision, DhcpEvent, Firmware, Interface, Leases, Mode, Others, Settings, Shapes, Stage, StepKind,
+    Asker, BootPlan, Boots, Decision, DhcpEvent, Interface, Leases, Mode, Others, Settings, Shapes, Stage,
+    StepKind, plan, settings_at,
 };
 use parking_lot::Mutex;
 use site::{MacAddr, Site, Store, StoreError};
 
 use crate::config::Config;
 use crate::events::{Event, Events};
+use crate::firmwares::Firmwares;
 use crate::mirror::Mirrors;
 use crate::registrations::Waiting;
 use crate::serve::files::Files;
@@ -48,8 +51,8 @@ pub(crate) struct State {
     pub(crate) others: Mutex<Others>,
     /// Each client's boots and their timelines.
     pub(crate) boots: Mutex<Boots>,
-    /// Which firmware the clients last said that they have.
-    pub(crate) firmwares: Mutex<HashMap<MacAddr, Firmware>>,
+    /// Which firmware machines last said that they have.
+    pub(crate) firmwares: Firmwares,
     /// Where clients were seen.
     pub(crate) whereabouts: Whereabouts,
     /// The templates of boot scripts.
@@ -84,11 +87,30 @@ pub(crate) struct Link {
 }
 
 impl State {
+    /// The settings by which a machine at `address` is served that comes by `link`, the same as in DHCP.
+    pub(crate) fn settings_at<'a>(&'a self, link: &'a Link, address: Ipv4Addr) -> &'a Settings {
+        settings_at(address, &link.interface, &link.settings, &self.relayed)
+    }
+
+    /// Who fetches something, as far as DHCP has told.
+    pub(crate) fn visitor(&self, mac: MacAddr) -> Asker {
+        Asker::supposed(mac, Stage::Ipxe, self.firmwares.of(mac))
+    }
+
+    /// What a machine gets that fetches something from `address` by `link`: what its DHCP was answered by, of which a file's
+    /// request says nothing.
+    pub(crate) fn plan_at(&self, site: &Site, link: &Link, address: Ipv4Addr, mac: MacAddr) -> BootPlan {
+        plan(&self.visitor(mac), &link.interface, site, self.settings_at(link, address))
+    }
+
     /// Puts a DHCP exchange into the timeline of its machine, and tells whoever runs the site of machines that it
     /// does not know.
     pub(crate) fn on_dhcp(&self, link: &Link, event: &DhcpEvent) {
         let mac = event.asker.mac;
         self.boots.lock().on_dhcp(event, unix_millis());
+        if let Some(firmware) = event.asker.firmware {
+            self.firmwares.said(mac, firmware, event.plan.client.is_some());
+        }
         if event.plan.client.is_none() {
             // Beside another server, machines that only want an address are none of our business.
             if link.settings.mode != Mode::Server && event.asker.stage == Stage::Other {
@@ -102,10 +124,6 @@ impl State {
             && let Decision::ToldFile(address) = event.decision
         {
             self.whereabouts.saw(&self.site.load(), mac, address, Sign::Heard);
-        }
-        // Clients only: the table can't outgrow the site.
-        if let Some(firmware) = event.asker.firmware {
-            self.firmwares.lock().insert(mac, firmware);
         }
         if event.asker.stage != Stage::Other {
             self.tell(mac, format!("DHCP from {}: {}", event.asker.stage, event.decision));

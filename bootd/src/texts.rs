@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use menus::{BootFacts, ClientFacts, ConfigView, Context, DiskFacts, Found, Secret, ServerFacts, Stop};
-use netboot::{Asker, BootPlan, Firmware, Stage, plan, script_url};
+use netboot::{Asker, BootPlan, Firmware, Stage, script_url};
 use site::{Client, MacAddr, Site};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -63,8 +63,8 @@ pub(crate) fn facts(
     mac: MacAddr,
     peer: Ipv4Addr,
 ) -> Result<Context, ScriptError> {
-    let firmware = state.firmwares.lock().get(&mac).copied();
-    let plan = plan(&Asker::supposed(mac, Stage::Ipxe, firmware), &link.interface, site, &link.settings);
+    let firmware = state.firmwares.of(mac);
+    let plan = state.plan_at(site, link, peer, mac);
     let client = plan.client.clone().ok_or(ScriptError::UnknownClient(mac))?;
     if !plan.may_boot() {
         let why: Vec<String> = plan.why.iter().map(ToString::to_string).collect();

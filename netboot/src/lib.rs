@@ -66,4 +66,4 @@ pub use settings::{Interface, Mode, Settings, Unknown};
 pub use shapes::Shapes;
 pub use site_options::{SiteOption, SiteOptionError};
 pub use step::{Fetch, FetchEnd, StepKind};
-pub use subnet::{Subnet, SubnetError, settings_for};
+pub use subnet::{Subnet, SubnetError, settings_at, settings_for};

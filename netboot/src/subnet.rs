@@ -108,16 +108,33 @@ pub fn settings_for<'a>(
     local: &'a Settings,
     relayed: &'a [Settings],
 ) -> Result<&'a Settings, Ipv4Addr> {
-    let of = |address: Ipv4Addr| {
-        let mut all = relayed.iter().chain([local]);
-        all.find(|settings| settings.subnet_of(iface).contains(address))
-    };
     let Some(link) = packet.relayed_from() else {
         // A renewal is sent to the server itself, and so comes by routers rather than by a relay (RFC 2131 §4.4.5).
-        let routed = Some(packet.ciaddr).filter(|ciaddr| !ciaddr.is_unspecified());
-        return Ok(routed.and_then(of).unwrap_or(local));
+        return Ok(settings_at(packet.ciaddr, iface, local, relayed));
     };
-    of(link).ok_or(link)
+    of(link, iface, local, relayed).ok_or(link)
+}
+
+/// By which settings a machine is served that has `address` and comes by `iface`: the same that its DHCP is answered by. A
+/// machine on none of the subnets, or with no address yet, is taken to be on the interface's own.
+#[must_use]
+pub fn settings_at<'a>(
+    address: Ipv4Addr,
+    iface: &Interface,
+    local: &'a Settings,
+    relayed: &'a [Settings],
+) -> &'a Settings {
+    let known = Some(address).filter(|address| !address.is_unspecified());
+    known.and_then(|address| of(address, iface, local, relayed)).unwrap_or(local)
+}
+
+fn of<'a>(
+    address: Ipv4Addr,
+    iface: &Interface,
+    local: &'a Settings,
+    relayed: &'a [Settings],
+) -> Option<&'a Settings> {
+    relayed.iter().chain([local]).find(|settings| settings.subnet_of(iface).contains(address))
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ pub(crate) struct Explanation {
 /// What a machine with that firmware would get on that interface.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Case {
-    /// The interface.
+    /// The interface, or the subnet behind a relay.
     pub(crate) interface: String,
     /// The firmware, or iPXE.
     pub(crate) asks: String,

@@ -95,7 +95,7 @@ pub(super) async fn remove(
 pub(super) fn forget(control: &Control, client: &Client) -> Result<(), Wrong> {
     // A script that is in the making knows the client still. Its disk goes, too.
     let _turn = control.state.script_turns.of(client.mac).blocking_lock();
-    control.state.firmwares.lock().remove(&client.mac);
+    control.state.firmwares.forget(client.mac);
     control.state.whereabouts.forget(client.mac);
     control.state.targets.close(client.name.as_str());
     for disk in control.state.engine.list() {

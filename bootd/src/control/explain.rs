@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State as Extract};
 use lvm::names;
-use netboot::{Asker, BootPlan, Firmware, Mode, Stage, plan};
+use netboot::{Asker, BootPlan, Firmware, Mode, Settings, Stage, plan};
 use site::entity::{CLIENT_TYPE, EntityId};
 use site::{Client, ClientName, Image, MacAddr, Site};
 
@@ -47,14 +47,16 @@ pub(super) async fn explain(
     let askers = [
         ("BIOS firmware", Asker::supposed(mac, Stage::Firmware, Some(Firmware::Bios))),
         ("UEFI x64 firmware", Asker::supposed(mac, Stage::Firmware, Some(Firmware::UefiX64))),
-        ("iPXE", Asker::supposed(mac, Stage::Ipxe, None)),
+        ("iPXE", state.visitor(mac)),
     ];
+    let client = site.client_by_mac(mac).map(|client| Client::clone(client));
+    let its = client.as_ref().and_then(|client| client.address).or(known);
     let mut cases = Vec::new();
     let mut boots = None;
-    for link in &state.links {
+    for Place { link, settings } in places(state, its) {
         for (asks, asker) in &askers {
-            let plan = plan(asker, &link.interface, &site, &link.settings);
-            let mut case = case(link, asks, &plan, known);
+            let plan = plan(asker, &link.interface, &site, settings);
+            let mut case = case(link, settings, asks, &plan, known);
             if link.settings.mode == Mode::Proxy && asker.stage == Stage::Firmware && plan.may_boot() {
                 case.why.extend(state.shapes.lock().advice(mac, link.interface.address));
             }
@@ -64,7 +66,6 @@ pub(super) async fn explain(
             }
         }
     }
-    let client = site.client_by_mac(mac).map(|client| Client::clone(client));
     let (disk, script) = match boots {
         Some((link, plan, client)) => {
             let first = Script::of(&plan);
@@ -108,13 +109,42 @@ pub(super) fn whose(site: &Site, machine: &str) -> Result<(Option<MacAddr>, Opti
     Ok((mac, Some(entity.id().clone())))
 }
 
-fn case(link: &Link, asks: &str, plan: &BootPlan, known: Option<Ipv4Addr>) -> Case {
+/// A subnet where the machine may be.
+struct Place<'a> {
+    link: &'a Link,
+    settings: &'a Settings,
+}
+
+/// Where a machine may be whose address is `its`, as far as that is known: the subnet behind a relay that has this address, or
+/// else all of them, and each interface.
+fn places(state: &State, its: Option<Ipv4Addr>) -> Vec<Place<'_>> {
+    let is_there = move |settings: &&Settings| {
+        its.zip(settings.subnet).is_some_and(|(address, subnet)| subnet.contains(address))
+    };
+    // Which interface a relay's requests come by, no setting says.
+    let by = state.links.iter().find(|link| link.settings.mode != Mode::Off);
+    let far = |all: bool| {
+        let some = state.relayed.iter().filter(move |settings| all || is_there(settings));
+        some.filter_map(move |settings| Some(Place { link: by?, settings }))
+    };
+    let near = state.links.iter().map(|link| Place { link, settings: &link.settings });
+    match state.relayed.iter().find(is_there) {
+        Some(_) => far(false).chain(near).collect(),
+        None => near.chain(far(true)).collect(),
+    }
+}
+
+fn case(link: &Link, settings: &Settings, asks: &str, plan: &BootPlan, known: Option<Ipv4Addr>) -> Case {
     let gives = link.settings.mode == Mode::Server;
+    let subnet = settings.subnet_of(&link.interface);
     // What another server gives may lie behind a router.
-    let known = known.filter(|address| plan.lease && (!gives || link.interface.contains(*address)));
+    let known = known.filter(|address| plan.lease && (!gives || subnet.contains(*address)));
     let source = AddressSource::of([link.settings.mode]);
     Case {
-        interface: link.interface.name.clone(),
+        interface: match settings.subnet {
+            Some(subnet) => format!("{subnet}, behind a relay"),
+            None => link.interface.name.clone(),
+        },
         asks: asks.to_owned(),
         address: plan.address.or(known),
         source: Some(source).filter(|_| plan.lease && plan.address.is_none()),
@@ -155,7 +185,7 @@ async fn script(
     image: Option<&Image>,
     login: Option<&Login>,
 ) -> ExplainedScript {
-    let firmware = state.firmwares.lock().get(&client.mac).copied();
+    let firmware = state.firmwares.of(client.mac);
     let peer = stand_in(state, client, link);
     let disk =
         login.map(|login| texts::disk_facts(&state.config, link, login, peer, Some(login.secret.clone())));

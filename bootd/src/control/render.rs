@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State as Extract};
-use netboot::{Asker, BootPlan, Stage, plan};
+use netboot::BootPlan;
 use serde::Deserialize;
 use site::{Client, ClientName};
 
@@ -45,7 +45,7 @@ pub(super) async fn render(
     let (link, plan) = place(state, client).ok_or_else(|| {
         Wrong::invalid("no interface is served", "start bootd with: bootd serve --interface NAME")
     })?;
-    let firmware = state.firmwares.lock().get(&client.mac).copied();
+    let firmware = state.firmwares.of(client.mac);
     let peer = stand_in(state, client, link);
     let script = script(&asked.file, client, &plan)?;
     let image = script.as_ref().and_then(|script| script.image(client, &site));
@@ -131,11 +131,10 @@ fn script(file: &str, client: &Client, plan: &BootPlan) -> Result<Option<Script>
 /// on, else the first.
 fn place<'a>(state: &'a State, client: &Client) -> Option<(&'a Link, BootPlan)> {
     let site = state.site.load_full();
-    let firmware = state.firmwares.lock().get(&client.mac).copied();
-    let plans = state.links.iter().map(|link| {
-        let asker = Asker::supposed(client.mac, Stage::Ipxe, firmware);
-        (link, plan(&asker, &link.interface, &site, &link.settings))
-    });
+    let plans = state
+        .links
+        .iter()
+        .map(|link| (link, state.plan_at(&site, link, stand_in(state, client, link), client.mac)));
     plans.min_by_key(|(link, plan)| {
         let its = link.interface.contains(stand_in(state, client, link)) && client.address.is_some();
         (!its, !plan.may_boot())

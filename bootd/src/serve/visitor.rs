@@ -14,9 +14,12 @@
 //!   server, and as it must be where another server gives the addresses. Except that a machine which bootd knows,
 //!   and knows not to boot, gets nothing: what `bootd explain` says of it would not be true otherwise.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
-use netboot::{Asked, Asker, BootPlan, FilePath, Mode, Stage, Start, StepKind, plan, search};
+use netboot::{Asked, BootPlan, FilePath, Mode, Start, StepKind, search};
 use site::entity::EntityName;
 use site::{MacAddr, Site};
 
@@ -131,8 +134,7 @@ pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) ->
             (holder(anyone), Wanted::Named(asked))
         }
     };
-    let plan_of =
-        |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &link.interface, &site, &link.settings);
+    let plan_of = |mac| state.plan_at(&site, link, peer, mac);
     if let (Some(mac), Mode::Proxy | Mode::Off) = (holder, link.settings.mode) {
         state.whereabouts.saw(&site, mac, peer, Sign::Visit);
     }
@@ -357,115 +359,4 @@ fn script(
 
 fn why(plan: &BootPlan) -> String {
     plan.why.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use netboot::{Unknown, parse_tftp_path};
-    use site::Image;
-
-    use super::*;
-
-    const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
-    const KNOWN: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
-    const DISABLED: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 2]);
-
-    fn decide_for(holder: Option<MacAddr>, name: &str) -> Result<Granted, Denied> {
-        decide_where(Unknown::Lease, holder, name)
-    }
-
-    /// Where that is what strangers get.
-    fn decide_where(unknown: Unknown, holder: Option<MacAddr>, name: &str) -> Result<Granted, Denied> {
-        let client = |name: &str, mac, enabled| site::Client {
-            name: name.parse().unwrap(),
-            mac,
-            address: None,
-            image: Some("debian".parse().unwrap()),
-            menu: None,
-            boot_program: None,
-            overlay_limit: None,
-            enabled,
-        };
-        let image = Image {
-            name: "debian".parse().unwrap(),
-            version: "1".parse().unwrap(),
-            path: "/images/debian".into(),
-            size: 1 << 20,
-        };
-        let site =
-            Site::new(1, vec![client("one", KNOWN, true), client("two", DISABLED, false)], vec![image]);
-        let interface =
-            netboot::Interface { name: "eth1".into(), address: [10, 0, 0, 1].into(), prefix_len: 24 };
-        let settings = netboot::Settings { unknown, ..netboot::Settings::default() };
-        let plan_of = |mac| plan(&Asker::supposed(mac, Stage::Ipxe, None), &interface, &site, &settings);
-        let wanted = match parse_tftp_path(name) {
-            Asked::File(path) if path.as_str() == "menu" => Wanted::Text(path),
-            asked => Wanted::Named(asked),
-        };
-        decide(&Visitor { peer: PEER, holder, nobody: "is leased to no machine" }, plan_of, wanted)
-    }
-
-    #[test]
-    fn a_script_goes_to_its_own_machine_only() {
-        let own = "02-00-00-00-00-01/script.ipxe";
-        assert_eq!(decide_for(Some(KNOWN), own), Ok(Granted::Script(KNOWN, Which::Boot)));
-        assert_eq!(decide_for(Some(KNOWN), "autoexec.ipxe"), Ok(Granted::Script(KNOWN, Which::Autoexec)));
-        // It makes no disk, but says on the screen why there is none.
-        let disabled = "02-00-00-00-00-02/script.ipxe";
-        assert_eq!(decide_for(Some(DISABLED), disabled), Ok(Granted::Script(DISABLED, Which::Boot)));
-        for (holder, name, word) in [
-            (None, own, "leased to no machine"),
-            (None, "autoexec.ipxe", "leased to no machine"),
-            (Some(DISABLED), own, "its own address"),
-            (Some(KNOWN), "02-00-00-00-00-02/script.ipxe", "its own address"),
-            (Some(MacAddr::new([2, 0, 0, 0, 0, 9])), "autoexec.ipxe", "bootd client add"),
-        ] {
-            let Err(Denied::Script(why)) = decide_for(holder, name) else { panic!("{holder:?} got {name}") };
-            assert!(why.contains(word), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_stranger_gets_what_it_is_offered_by_whichever_name_it_asks() {
-        const STRANGER: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 9]);
-        let by_name = |unknown, name| decide_where(unknown, Some(STRANGER), name);
-        let doors = [
-            ("02-00-00-00-00-09/script.ipxe", Which::Boot),
-            ("autoexec.ipxe", Which::Autoexec),
-            ("efi/x64/autoexec.ipxe", Which::Autoexec),
-        ];
-        for (name, which) in doors {
-            assert_eq!(by_name(Unknown::Register, name), Ok(Granted::Script(STRANGER, which)), "{name}");
-            // Nobody has said what guests boot.
-            for nothing in [Unknown::Lease, Unknown::Guest, Unknown::Ignore] {
-                assert!(matches!(by_name(nothing, name), Err(Denied::Script(_))), "{nothing:?} {name}");
-            }
-        }
-        let menu = by_name(Unknown::Register, "02-00-00-00-00-09/menu.ipxe");
-        assert!(matches!(menu, Err(Denied::Script(_))), "{menu:?}");
-    }
-
-    #[test]
-    fn texts_go_to_clients_that_may_boot() {
-        let granted = decide_for(Some(KNOWN), "menu").unwrap();
-        assert!(matches!(granted, Granted::Text { mac: KNOWN, path } if path.as_str() == "menu"));
-        for (holder, word) in [
-            (None, "leased to no machine"),
-            (Some(DISABLED), "disabled"),
-            (Some(MacAddr::new([2, 0, 0, 0, 0, 9])), "bootd client add"),
-        ] {
-            let Err(Denied::File(why)) = decide_for(holder, "menu") else { panic!("{holder:?} got it") };
-            assert!(why.contains(word), "{why}");
-        }
-    }
-
-    #[test]
-    fn files_go_to_everyone_but_machines_that_may_not_boot() {
-        for holder in [Some(KNOWN), None] {
-            let granted = decide_for(holder, "undionly.kpxe").unwrap();
-            assert!(matches!(granted, Granted::File { visitor, .. } if visitor == holder));
-        }
-        assert!(matches!(decide_for(Some(DISABLED), "undionly.kpxe"), Err(Denied::File(_))));
-        assert_eq!(decide_for(Some(KNOWN), "../x"), Err(Denied::NotFound));
-    }
 }

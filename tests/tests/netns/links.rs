@@ -29,7 +29,7 @@ fn machines_behind_a_relay_boot_from_a_pool_of_their_own() -> Result {
     let _relay = Dnsmasq::start(&lab, &router, &[&format!("--dhcp-relay=10.9.0.254,{SERVER}")])?;
     let config = format!(
         "interface = \"{SERVER_INTERFACE}\"\n[dhcp.subnet.\"10.9.0.0/24\"]\n\
-         pool = \"10.9.0.100-10.9.0.110\"\nrouter = \"10.9.0.254\"\n"
+         pool = \"10.9.0.100-10.9.0.110\"\nrouter = \"10.9.0.254\"\nunknown = \"register\"\n"
     );
     let site = Site::in_lab(lab, &options(&config))?;
     site.daemon.add_client("pc1", PC1, IMAGE)?;
@@ -43,8 +43,27 @@ fn machines_behind_a_relay_boot_from_a_pool_of_their_own() -> Result {
     pc1.namespace().ip(&["route", "replace", "default", "via", "10.9.0.254"])?;
     let disk = pc1.fetch_script()?;
     pc1.sh(&["iscsi-inq", "-i", &disk.initiator, &disk.url()])?;
-    let near = NetClient::new(&site.lab, PC2)?.ask(Asks::System, &[])?;
-    ensure!(near.address().starts_with("10.77.0."), "{near:?}");
+    let near = NetClient::new(&site.lab, PC2)?;
+    let lease = near.ask(Asks::System, &[])?;
+    ensure!(lease.address().starts_with("10.77.0."), "{lease:?}");
+
+    // Who is no client there may register, as its DHCP says, and here may not.
+    site.daemon.cli(&["client", "remove", "pc1"])?.success()?;
+    let lease = pc1.ask(Asks::Ipxe, &[])?;
+    ensure!(lease.get("boot_file").ends_with("script.ipxe"), "{lease:?}");
+    let script = |at: &NetClient, mac: &str| {
+        let url = format!("http://{SERVER}/boot/{}/script.ipxe", mac.replace(':', "-"));
+        at.namespace().run(&["curl", "-sS", "--max-time", "20", &url]).map(|ran| ran.stdout)
+    };
+    let form = script(&pc1, PC1)?;
+    ensure!(form.starts_with("#!ipxe") && form.contains("/register"), "{form}");
+    let refusal = script(&near, PC2)?;
+    ensure!(!refusal.starts_with("#!ipxe"), "{refusal}");
+    let explained = site.daemon.cli(&["explain", PC1])?.success()?;
+    ensure!(
+        explained.contains("On 10.9.0.0/24, behind a relay") && explained.contains("register"),
+        "{explained}"
+    );
     Ok(())
 }
 
