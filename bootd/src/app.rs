@@ -391,6 +391,7 @@ fn served_link(config: &Config, served: &ServedInterface, programs: Programs) ->
             prefix_len: served.prefix_len,
         },
         index: served.index,
+        others: served.others.clone(),
         settings: settings(config, &served.dhcp, programs),
     }
 }
@@ -452,6 +453,10 @@ fn serves(state: &State) -> Vec<String> {
             lines.push(format!("TFTP on {address}:69, {} boot programs", files.programs().all().len()));
         }
         lines.push(format!("HTTP on {address}:{}", config.http_port));
+        if !link.others.is_empty() {
+            let others: Vec<_> = link.others.iter().map(ToString::to_string).collect();
+            lines.push(format!("files also on the other addresses of {name}: {}", others.join(", ")));
+        }
         lines.push(format!("iSCSI on {address}:{}", config.iscsi_port));
         if config.router_advertisement {
             lines.push(format!("IPv6 router advertisements of no router on {name}"));

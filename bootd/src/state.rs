@@ -82,6 +82,8 @@ pub(crate) struct Link {
     pub(crate) interface: Interface,
     /// The system's number of it.
     pub(crate) index: u32,
+    /// Our other addresses on it, of which no client is told. Whoever asks there for a file is given it from there.
+    pub(crate) others: Vec<Ipv4Addr>,
     /// The settings that hold on it; the pool differs from interface to interface.
     pub(crate) settings: Settings,
 }

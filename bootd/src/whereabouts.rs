@@ -90,6 +90,11 @@ impl Whereabouts {
         self.0.lock().get(&mac).copied()
     }
 
+    /// Whether that is where some client was seen last.
+    pub(crate) fn has(&self, address: Ipv4Addr) -> bool {
+        self.0.lock().values().any(|seen| seen.address == address)
+    }
+
     /// It is no client any more.
     pub(crate) fn forget(&self, mac: MacAddr) {
         self.0.lock().remove(&mac);

@@ -18,6 +18,8 @@ pub(crate) struct ServedInterface {
     pub(crate) index: u32,
     /// Our address on it.
     pub(crate) address: Ipv4Addr,
+    /// Our other addresses on it.
+    pub(crate) others: Vec<Ipv4Addr>,
     /// How many bits of it are the subnet's.
     pub(crate) prefix_len: u8,
     /// How its machines are given addresses.
@@ -73,8 +75,8 @@ mod tests {
     use super::*;
 
     fn link(address: [u8; 4], prefix_len: u8) -> ServedInterface {
-        let address = address.into();
-        ServedInterface { name: "eth1".into(), index: 2, address, prefix_len, dhcp: Dhcp::default() }
+        let (address, others) = (address.into(), Vec::new());
+        ServedInterface { name: "eth1".into(), index: 2, address, others, prefix_len, dhcp: Dhcp::default() }
     }
 
     #[test]

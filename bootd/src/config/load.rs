@@ -269,7 +269,7 @@ fn interfaces(
             let what = format!("there is no interface {name:?}");
             return Err(wrong(what, format!("this machine has: {}", machine.choices())));
         };
-        let Some((address, prefix_len)) = found.addresses.first().copied() else {
+        let [(address, prefix_len), others @ ..] = found.addresses.as_slice() else {
             let what = format!("interface {name} has no IPv4 address");
             return Err(wrong(
                 what,
@@ -279,8 +279,14 @@ fn interfaces(
         if all.iter().any(|other| other.name == *name) {
             return Err(wrong(format!("interface {name} is named twice"), "name each interface once".into()));
         }
-        let (name, index, dhcp) = (name.clone(), found.index, Dhcp::default());
-        all.push(ServedInterface { name, index, address, prefix_len, dhcp });
+        all.push(ServedInterface {
+            name: name.clone(),
+            index: found.index,
+            address: *address,
+            others: others.iter().map(|(other, _)| *other).collect(),
+            prefix_len: *prefix_len,
+            dhcp: Dhcp::default(),
+        });
     }
     Ok(all)
 }

@@ -97,15 +97,6 @@ fn listen_on(
     key: &str,
     given: &mut Given,
 ) -> Result<Vec<TcpListener>, ServiceError> {
-    let listen = |address: SocketAddrV4| -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        // Otherwise the port could not be taken again for a minute after a restart.
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
     let on = |link: &Link| {
         let address = SocketAddrV4::new(link.interface.address, port);
         if let Some(listener) = given.take(address) {
@@ -116,6 +107,37 @@ fn listen_on(
         Ok(listener)
     };
     links.iter().map(on).collect()
+}
+
+fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    // Otherwise the port could not be taken again for a minute after a restart.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What `open` opens at `port` of the links' other addresses, each with the number of its link. Clients are told of none of
+/// these, so one that can't be had, because another program serves it for instance, is no more than news.
+fn beside<T>(
+    service: &'static str,
+    links: &[Link],
+    port: u16,
+    open: impl Fn(SocketAddrV4) -> io::Result<T>,
+) -> Vec<(usize, T)> {
+    let all = links.iter().enumerate().flat_map(|(index, link)| {
+        link.others.iter().map(move |other| (index, SocketAddrV4::new(*other, port)))
+    });
+    all.filter_map(|(index, address)| match open(address) {
+        Ok(opened) => Some((index, opened)),
+        Err(e) => {
+            tracing::warn!("{service}: not listening on {address}, of which no client is told: {e}");
+            None
+        }
+    })
+    .collect()
 }
 
 /// The error of a `service` that can't listen on `address`; `key` is the setting that avoids it.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use support::{Asks, NetClient, Result, SERVER, SOON, ensure, wait_for};
+use support::{Asks, NetClient, Result, SERVER, SERVER_INTERFACE, SOON, ensure, wait_for};
 
 use crate::{IMAGE, Site};
 
@@ -196,6 +196,47 @@ fn tftp_takes_any_datagram() -> Result {
         }
         Ok(())
     })
+}
+
+/// Requests whose senders are not there, more of them than there are places for transfers: their blocks go to an Ethernet address
+/// that nobody has, so that nobody answers them and nobody says that no one listens there.
+#[test]
+fn forged_requests_keep_nobody_out_of_tftp() -> Result {
+    let Some(mut site) = Site::new()? else { return Ok(()) };
+    site.daemon.add_client("pc1", PC1, IMAGE)?;
+    let client = NetClient::new(&site.lab, PC1)?;
+    client.boot()?;
+    let server = site.lab.server();
+    server.ip(&["neigh", "add", "10.77.0.250", "lladdr", "02:00:00:00:fa:fa", "dev", SERVER_INTERFACE])?;
+    server.ip(&["route", "add", "10.99.0.0/16", "via", "10.77.0.250"])?;
+    client.namespace().ip(&["route", "add", "local", "10.99.0.0/16", "dev", "lo"])?;
+    let before = site.daemon.counter("tftp_requests")?;
+    let request = b"\0\x01undionly.kpxe\0octet\0blksize\x001428\0tsize\x000\0";
+    let forge = |n: u16| -> std::io::Result<()> {
+        let [high, low] = n.to_be_bytes();
+        let socket = UdpSocket::bind((std::net::Ipv4Addr::new(10, 99, high, low), 2070))?;
+        shoot(&socket, request, 69)
+    };
+    // Some at a time, or most would be lost where they wait to be received.
+    let mut sent = 0..u16::MAX;
+    wait_for("more of them than there are places", Duration::from_secs(120), || {
+        client.namespace().enter(|| sent.by_ref().take(300).try_for_each(forge))??;
+        Ok((site.daemon.counter("tftp_requests")? > before + 4500).then_some(()))
+    })?;
+    // They are silent for half a minute; the client comes at once.
+    client.sh(&[
+        "curl",
+        "-sS",
+        "--max-time",
+        "20",
+        "-o",
+        &client.file("got"),
+        &format!("tftp://{SERVER}/undionly.kpxe"),
+    ])?;
+    client.boot()?;
+    site.daemon.check_alive()?;
+    ensure!(site.daemon.counter("tftp_refused")? == 0, "requests were refused");
+    Ok(())
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn machines_behind_a_relay_boot_from_a_pool_of_their_own() -> Result {
     site.daemon.cli(&["client", "remove", "pc1"])?.success()?;
     let lease = pc1.ask(Asks::Ipxe, &[])?;
     ensure!(lease.get("boot_file").ends_with("script.ipxe"), "{lease:?}");
+    pc1.namespace().ip(&["route", "replace", "default", "via", "10.9.0.254"])?;
     let script = |at: &NetClient, mac: &str| {
         let url = format!("http://{SERVER}/boot/{}/script.ipxe", mac.replace(':', "-"));
         at.namespace().run(&["curl", "-sS", "--max-time", "20", &url]).map(|ran| ran.stdout)
@@ -102,6 +103,20 @@ fn each_interface_has_its_own_mode_and_answers_for_itself() -> Result {
     let [offer] = offers.as_slice() else { support::fail!("not one offer: {offers:#?}") };
     ensure!(offer.from.to_string() == format!("{SERVER}:67"), "{offer:#?}");
     ensure!(offer.address.is_unspecified() && offer.next_server.to_string() == SERVER, "{offer:#?}");
+
+    // Whoever asks the second for a file is given it from there: clients of TFTP take it from nobody else.
+    pc1.namespace().ip(&["addr", "add", "10.78.0.9/24", "dev", CLIENT_INTERFACE])?;
+    let got = pc1.file("got");
+    let program = std::fs::read("/usr/lib/ipxe/undionly.kpxe")?;
+    for words in [
+        &["curl", "-sSf", "--max-time", "60", "-o", &got, "tftp://10.78.0.1/undionly.kpxe"][..],
+        &["tftp", "-m", "binary", "10.78.0.1", "-c", "get", "undionly.kpxe", &got],
+        &["curl", "-sSf", "--max-time", "60", "-o", &got, "http://10.78.0.1/files/undionly.kpxe"],
+    ] {
+        let _ = std::fs::remove_file(&got);
+        pc1.sh(words)?;
+        ensure!(std::fs::read(&got)? == program, "{words:?} got other bytes");
+    }
 
     let offers = PxeFirmware::new(&behind, PC2, BIOS)?.offers()?;
     let [offer] = offers.as_slice() else { support::fail!("not one offer: {offers:#?}") };

@@ -37,7 +37,7 @@ use self::response::Response;
 use super::files::FileError;
 use super::script::{self, NoScript, RETRY_AFTER};
 use super::visitor::{Denied, Granted, TurnedAway, admit, tell_missing, tell_refused, tell_unmade};
-use super::{ServiceError, listen_on};
+use super::{ServiceError, beside, listen, listen_on};
 use crate::boot::ScriptError;
 use crate::events::Event;
 use crate::mirror::{Got, MirrorError, Upstream};
@@ -62,16 +62,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The HTTP service, listening.
 #[derive(Debug)]
 pub(crate) struct Http {
-    listeners: Vec<std::net::TcpListener>,
+    /// Each with the number of its link.
+    listeners: Vec<(usize, std::net::TcpListener)>,
 }
 
 impl Http {
-    /// Listens on the address of each link, by the sockets that were `given` where there are some.
+    /// Listens on the addresses of each link, on the first by the sockets that were `given` where there are some.
     ///
     /// # Errors
     /// When an address can't be listened on.
     pub(crate) fn bind(links: &[Link], port: u16, given: &mut Given) -> Result<Self, ServiceError> {
-        Ok(Self { listeners: listen_on(SERVICE, links, port, "port in [http]", given)? })
+        let first = listen_on(SERVICE, links, port, "port in [http]", given)?;
+        let others = beside(SERVICE, links, port, listen);
+        Ok(Self { listeners: first.into_iter().enumerate().chain(others).collect() })
     }
 
     /// Serves until `stop`, and lets answers that are being sent then go on for [`DRAIN`].
@@ -83,7 +86,7 @@ impl Http {
         let connections = TaskTracker::new();
         let lanes = Lanes::start().map_err(|e| ServiceError::new(SERVICE, "can't start threads", e))?;
         let mut accepting = JoinSet::new();
-        for (index, listener) in self.listeners.into_iter().enumerate() {
+        for (index, listener) in self.listeners {
             let listener = TcpListener::from_std(listener)
                 .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
             let door = Door {

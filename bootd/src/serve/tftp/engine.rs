@@ -13,12 +13,12 @@
 //! the kernel reads ahead; a thread of its own for each read would cost more than the read does.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::io::{self, IoSlice};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,8 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Engine {
     workers: Vec<Worker>,
+    /// The number of the next transfer.
+    tickets: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,9 @@ struct Worker {
 /// What a thread is told by others.
 #[derive(Debug)]
 struct Inbox {
-    jobs: Mutex<Vec<(Job, oneshot::Sender<Summary>)>>,
+    jobs: Mutex<Vec<(Job, oneshot::Sender<Summary>, u64)>>,
+    /// Transfers whose callers wait no more.
+    left: Mutex<Vec<u64>>,
     wake: OwnedFd,
     /// How many transfers the thread has, those in `jobs` counted.
     load: AtomicUsize,
@@ -97,23 +101,44 @@ impl Engine {
     pub(super) fn start() -> io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let workers = (0..threads).map(Worker::start).collect::<io::Result<_>>()?;
-        Ok(Self { workers })
+        Ok(Self { workers, tickets: AtomicU64::new(0) })
     }
 
-    /// Runs a transfer to its end. When the caller stops waiting, the transfer is broken off.
+    /// Runs a transfer to its end. When the caller stops waiting, the transfer is broken off, and its socket closed at once: who
+    /// begins many and leaves them must not have many open.
     ///
     /// # Errors
     /// When the threads are ending.
     pub(super) async fn run(&self, job: Job) -> Result<Summary, oneshot::error::RecvError> {
+        let least = self.workers.iter().min_by_key(|worker| worker.inbox.load.load(Ordering::Relaxed));
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        // It goes after the end that is waited for, which by then says that nobody does.
+        let mut waiting = Waiting { inbox: least.map(|worker| Arc::clone(&worker.inbox)), ticket };
         let (done, end) = oneshot::channel();
-        if let Some(worker) =
-            self.workers.iter().min_by_key(|worker| worker.inbox.load.load(Ordering::Relaxed))
-        {
-            worker.inbox.load.fetch_add(1, Ordering::Relaxed);
-            worker.inbox.jobs.lock().push((job, done));
-            worker.inbox.wake();
+        if let Some(inbox) = &waiting.inbox {
+            inbox.load.fetch_add(1, Ordering::Relaxed);
+            inbox.jobs.lock().push((job, done, ticket));
+            inbox.wake();
         }
-        end.await
+        let ended = end.await;
+        waiting.inbox = None;
+        ended
+    }
+}
+
+/// Somebody who waits for the end of a transfer.
+struct Waiting {
+    /// The thread that has it; `None` once it has ended.
+    inbox: Option<Arc<Inbox>>,
+    ticket: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(inbox) = &self.inbox {
+            inbox.left.lock().push(self.ticket);
+            inbox.wake();
+        }
     }
 }
 
@@ -122,6 +147,7 @@ impl Worker {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let inbox = Arc::new(Inbox {
             jobs: Mutex::default(),
+            left: Mutex::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             load: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -160,6 +186,7 @@ impl Inbox {
 struct Running {
     job: Job,
     done: oneshot::Sender<Summary>,
+    ticket: u64,
     generation: u32,
     /// The earliest of its entries in the heap of times.
     armed: Option<Duration>,
@@ -174,6 +201,8 @@ struct Loop {
     start: Instant,
     slots: Vec<Option<Running>>,
     free: Vec<u32>,
+    /// The transfers' keys by their tickets.
+    keys: HashMap<u64, u64>,
     generation: u32,
     /// When to look at which transfer, since `start`.
     times: BinaryHeap<Reverse<(Duration, u64)>>,
@@ -193,6 +222,7 @@ impl Loop {
             start: Instant::now(),
             slots: Vec::new(),
             free: Vec::new(),
+            keys: HashMap::new(),
             generation: 0,
             times: BinaryHeap::new(),
             packets: vec![0; 2 * MAX_BATCH_BYTES],
@@ -223,7 +253,7 @@ impl Loop {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.inbox.wake, &mut count);
         let jobs = std::mem::take(&mut *self.inbox.jobs.lock());
-        for (job, done) in jobs {
+        for (job, done, ticket) in jobs {
             self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
             let generation = self.generation;
             let slot = self.free.pop().unwrap_or_else(|| {
@@ -235,9 +265,16 @@ impl Loop {
             let data = epoll::EventData::new_u64(key);
             let _ = epoll::add(&self.epoll, &job.socket, data, epoll::EventFlags::IN);
             if let Some(place) = self.slots.get_mut(slot as usize) {
-                *place = Some(Running { job, done, generation, armed: None, offload: true });
+                *place = Some(Running { job, done, ticket, generation, armed: None, offload: true });
             }
+            self.keys.insert(ticket, key);
             self.go_on(key, |_, _| {});
+        }
+        let left = std::mem::take(&mut *self.inbox.left.lock());
+        for ticket in left {
+            if let Some(key) = self.keys.get(&ticket).copied() {
+                self.go_on(key, |_, _| {});
+            }
         }
     }
 
@@ -288,8 +325,11 @@ impl Loop {
         }
         let over = running.job.transfer.summary().cloned();
         if over.is_some() || running.done.is_closed() {
-            if let (Some(ended), Some(summary)) = (place.take(), over) {
-                let _ = ended.done.send(summary);
+            if let Some(ended) = place.take() {
+                self.keys.remove(&ended.ticket);
+                if let Some(summary) = over {
+                    let _ = ended.done.send(summary);
+                }
             }
             self.free.extend(u32::try_from(slot));
             self.inbox.load.fetch_sub(1, Ordering::Relaxed);

@@ -13,7 +13,7 @@ mod transfer;
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket as StdSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket as StdSocket};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,10 +35,10 @@ use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
 use super::script::Which;
 use super::visitor::{Denied, Granted, TurnedAway, admit, tell_missing, tell_refused, tell_unmade};
-use super::{ServiceError, listen_error, run_until, script};
+use super::{ServiceError, beside, listen_error, run_until, script};
 use crate::events::Event;
 use crate::mirror::{MirrorError, Upstream};
-use crate::state::{Counters, Link, State, millis};
+use crate::state::{Counters, Link, State, millis, unix_seconds};
 use crate::texts;
 
 const SERVICE: &str = "tftp";
@@ -67,26 +67,31 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The TFTP service, listening.
 #[derive(Debug)]
 pub(crate) struct Tftp {
-    sockets: Vec<StdSocket>,
+    /// Each with the number of its link.
+    sockets: Vec<(usize, StdSocket)>,
 }
 
 impl Tftp {
-    /// Listens on the address of each link.
+    /// Listens on the addresses of each link.
     ///
     /// # Errors
-    /// When an address can't be listened on.
+    /// When the first address of one can't be listened on.
     pub(crate) fn bind(links: &[Link]) -> Result<Self, ServiceError> {
-        let listen = |link: &Link| {
-            let address = SocketAddrV4::new(link.interface.address, PORT);
-            let open = || {
-                let socket = StdSocket::bind(address)?;
-                socket.set_nonblocking(true)?;
-                SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
-                Ok(socket)
-            };
-            open().map_err(|e| listen_error(SERVICE, address, "enabled = false in [tftp]", e))
+        let open = |address: SocketAddrV4| {
+            let socket = StdSocket::bind(address)?;
+            socket.set_nonblocking(true)?;
+            SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
+            Ok(socket)
         };
-        Ok(Self { sockets: links.iter().map(listen).collect::<Result<_, _>>()? })
+        let first = |(index, link): (usize, &Link)| {
+            let address = SocketAddrV4::new(link.interface.address, PORT);
+            let opened = open(address);
+            let opened = opened.map_err(|e| listen_error(SERVICE, address, "enabled = false in [tftp]", e));
+            opened.map(|socket| (index, socket))
+        };
+        let mut sockets = links.iter().enumerate().map(first).collect::<Result<Vec<_>, _>>()?;
+        sockets.extend(beside(SERVICE, links, PORT, open));
+        Ok(Self { sockets })
     }
 
     /// Serves until `stop`, and lets transfers that are under way then go on for [`DRAIN`].
@@ -103,7 +108,7 @@ impl Tftp {
             engine,
         });
         let mut links = JoinSet::new();
-        for (index, socket) in self.sockets.into_iter().enumerate() {
+        for (index, socket) in self.sockets {
             let socket = UdpSocket::from_std(socket)
                 .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
             links.spawn(serve(Arc::clone(&shared), index, socket));
@@ -125,13 +130,17 @@ struct Shared {
 }
 
 async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
+    let local = match socket.local_addr() {
+        Ok(SocketAddr::V4(local)) => *local.ip(),
+        Ok(SocketAddr::V6(_)) | Err(_) => return,
+    };
     // One byte more than the longest request, so that a longer one is seen to be one.
     let mut buffer = [0; MAX_REQUEST_LEN + 1];
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((len, SocketAddr::V4(peer))) => {
                 let bytes = buffer.get(..len).unwrap_or_default();
-                if let Some(refusal) = shared.receive(index, bytes, peer) {
+                if let Some(refusal) = shared.receive((index, local), bytes, peer) {
                     // What can't be sent is lost; the client asks again.
                     let _ = socket.send_to(&refusal, peer).await;
                 }
@@ -147,8 +156,14 @@ async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
 }
 
 impl Shared {
-    /// Begins a transfer, if `bytes` are a request for one; otherwise says what to answer, if anything.
-    fn receive(self: &Arc<Self>, link: usize, bytes: &[u8], peer: SocketAddrV4) -> Option<Vec<u8>> {
+    /// Begins a transfer, if `bytes`, which came to our address `local` of a link, are a request for one; otherwise says what to
+    /// answer, if anything.
+    fn receive(
+        self: &Arc<Self>,
+        (link, local): (usize, Ipv4Addr),
+        bytes: &[u8],
+        peer: SocketAddrV4,
+    ) -> Option<Vec<u8>> {
         let counters = &self.state.counters;
         if !self.allowance.take(peer.ip()) {
             counters.tftp_dropped.inc();
@@ -164,7 +179,7 @@ impl Shared {
             }
         };
         counters.tftp_requests.inc();
-        let place = match self.running.admit(peer, bytes) {
+        let place = match self.running.admit(peer, bytes, || self.is_client(*peer.ip())) {
             Admission::Place(place) => place,
             Admission::Duplicate => return None,
             Admission::Full(why) => {
@@ -175,9 +190,10 @@ impl Shared {
             }
         };
         let replaced = place.replaced().clone();
-        let visit = Visit { shared: Arc::clone(self), link, peer, place };
+        let visit = Visit { shared: Arc::clone(self), link, local, peer, place };
         self.transfers.spawn(async move {
-            // The client has begun anew from the same port: what it gets now must not be mixed with the rest.
+            // The client has begun anew from the same port: what it gets now must not be mixed with the rest. Or it has never
+            // answered, and others need the place.
             tokio::select! {
                 () = replaced.cancelled() => {}
                 () = visit.serve(request) => {}
@@ -187,10 +203,23 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Whether that is where a client is, as far as is known without asking the network.
+    fn is_client(&self, address: Ipv4Addr) -> bool {
+        let state = &self.state;
+        let site = state.site.load();
+        let lessee = state.leases.lock().by_address(address, unix_seconds()).map(|lease| lease.mac);
+        lessee.is_some_and(|mac| site.client_by_mac(mac).is_some())
+            || site.client_by_address(address).is_some()
+            || state.whereabouts.has(address)
+    }
+}
+
 /// One client's request to one of our addresses.
 struct Visit {
     shared: Arc<Shared>,
     link: usize,
+    local: Ipv4Addr,
     peer: SocketAddrV4,
     place: Place,
 }
@@ -207,7 +236,7 @@ impl Visit {
     async fn serve(self, request: Request) {
         let Shared { state, engine, .. } = &*self.shared;
         let Some(link) = state.links.get(self.link) else { return };
-        let socket = match transfer::connect(link.interface.address, self.peer) {
+        let socket = match transfer::connect(self.local, self.peer) {
             Ok(socket) => socket,
             Err(e) => {
                 let what = format!("can't answer {}: {e}", self.peer);

@@ -1,6 +1,9 @@
 //! Which transfers are under way, and whether there is room for one more.
+//!
+//! A request is one datagram, whose sender may be forged. So a transfer whose client has not answered yet holds its place only
+//! as long as nobody else needs it; and some places are for clients alone, so that others who do answer can't take all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// How many transfers may be under way. Further requests are answered with an ERROR. Each holds a socket, an open file
-/// and some 2 KiB of memory, whatever its blocks and windows are.
+/// How many transfers may be under way. Beyond, the oldest whose client has not answered yet makes room; if there is none, a
+/// request is answered with an ERROR. Each holds a socket, an open file and some 2 KiB of memory, whatever its blocks and
+/// windows are.
 const MAX_TRANSFERS: usize = 4096;
 
-/// How many of them one address may have; firmware has one at a time. Further ones are answered with an ERROR.
+/// How many of them only the addresses of clients may have.
+const FOR_CLIENTS: usize = 1024;
+
+/// How many of them one address may have; firmware has one at a time. Beyond, as for all of them together.
 const MAX_PER_CLIENT: usize = 8;
 
 /// The transfers that are under way.
@@ -23,8 +30,12 @@ pub(super) struct Running(Arc<Mutex<Table>>);
 struct Table {
     /// By the client's address and port, of which each can have one.
     entries: HashMap<SocketAddrV4, Entry>,
-    /// How many each address has; none has 0.
-    of_client: HashMap<Ipv4Addr, usize>,
+    /// Which each address has; none has an empty list.
+    of_client: HashMap<Ipv4Addr, Vec<SocketAddrV4>>,
+    /// Those of strangers, the oldest first. Some of them are over.
+    strangers: VecDeque<Unheard>,
+    /// Those that were begun in the places for clients, the oldest first. Some of them are over.
+    clients: VecDeque<Unheard>,
 }
 
 #[derive(Debug)]
@@ -32,6 +43,13 @@ struct Entry {
     request: Vec<u8>,
     heard: Arc<AtomicBool>,
     replaced: CancellationToken,
+}
+
+/// A transfer whose client had not answered when it began.
+#[derive(Debug)]
+struct Unheard {
+    peer: SocketAddrV4,
+    heard: Arc<AtomicBool>,
 }
 
 /// What is to become of a request.
@@ -57,40 +75,111 @@ pub(super) struct Place {
 
 impl Running {
     /// Whether the request of `peer` may begin a transfer. A transfer that `peer` has already ends by that, unless the
-    /// request is just its own again: a client that was reset begins anew, often from the same port.
-    pub(super) fn admit(&self, peer: SocketAddrV4, request: &[u8]) -> Admission {
+    /// request is just its own again: a client that was reset begins anew, often from the same port. `is_client` says whether
+    /// its address is a client's; it is asked only where that matters.
+    pub(super) fn admit(
+        &self,
+        peer: SocketAddrV4,
+        request: &[u8],
+        is_client: impl FnOnce() -> bool,
+    ) -> Admission {
         let mut running = self.0.lock();
         if let Some(entry) = running.entries.get(&peer) {
             if entry.request == request && !entry.heard.load(Ordering::Relaxed) {
                 return Admission::Duplicate;
             }
-            entry.replaced.cancel();
-            running.remove(peer);
+            running.end(peer);
         }
-        if running.entries.len() >= MAX_TRANSFERS {
-            return Admission::Full("too many transfers are running, ask again later");
-        }
-        if running.of_client.get(peer.ip()).is_some_and(|its| *its >= MAX_PER_CLIENT) {
+        if running.of_client.get(peer.ip()).is_some_and(|its| its.len() >= MAX_PER_CLIENT)
+            && !running.make_room_of(*peer.ip())
+        {
             return Admission::Full("too many transfers to this address are running");
+        }
+        let is_client = running.entries.len() >= MAX_TRANSFERS - FOR_CLIENTS && is_client();
+        let room = if is_client { MAX_TRANSFERS } else { MAX_TRANSFERS - FOR_CLIENTS };
+        if running.entries.len() >= room && !running.make_room(is_client) {
+            return Admission::Full("too many transfers are running, ask again later");
         }
         let heard = Arc::new(AtomicBool::new(false));
         let replaced = CancellationToken::new();
         let entry =
             Entry { request: request.to_vec(), heard: Arc::clone(&heard), replaced: replaced.clone() };
         running.entries.insert(peer, entry);
-        *running.of_client.entry(*peer.ip()).or_default() += 1;
+        running.of_client.entry(*peer.ip()).or_default().push(peer);
+        running.queue(Unheard { peer, heard: Arc::clone(&heard) }, is_client);
         Admission::Place(Place { running: Arc::clone(&self.0), peer, heard, replaced })
     }
 }
 
 impl Table {
+    /// Ends the oldest transfer whose client has not answered; `of_clients_too`: also one in the places for clients. Says whether
+    /// there was one.
+    fn make_room(&mut self, of_clients_too: bool) -> bool {
+        while let Some(oldest) = self.strangers.pop_front() {
+            if self.end_unheard(&oldest) {
+                return true;
+            }
+        }
+        while of_clients_too && let Some(oldest) = self.clients.pop_front() {
+            if self.end_unheard(&oldest) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends the oldest transfer to that address whose client has not answered, and says whether there was one.
+    fn make_room_of(&mut self, client: Ipv4Addr) -> bool {
+        let its = self.of_client.get(&client).into_iter().flatten();
+        let unheard = |peer: &&SocketAddrV4| {
+            self.entries.get(*peer).is_some_and(|entry| !entry.heard.load(Ordering::Relaxed))
+        };
+        let oldest = its.copied().find(|peer| unheard(&peer));
+        oldest.is_some_and(|peer| {
+            self.end(peer);
+            true
+        })
+    }
+
+    fn end_unheard(&mut self, of: &Unheard) -> bool {
+        let ends = self.goes_on(of);
+        if ends {
+            self.end(of.peer);
+        }
+        ends
+    }
+
+    /// Whether that transfer is under way, and its client still to answer.
+    fn goes_on(&self, Unheard { peer, heard }: &Unheard) -> bool {
+        !heard.load(Ordering::Relaxed)
+            && self.entries.get(peer).is_some_and(|entry| Arc::ptr_eq(&entry.heard, heard))
+    }
+
+    fn queue(&mut self, unheard: Unheard, is_client: bool) {
+        let count = |table: &Self| table.strangers.len() + table.clients.len();
+        if count(self) >= 2 * MAX_TRANSFERS {
+            // At most half of them are under way, so this is done once in so many.
+            let mut both = [std::mem::take(&mut self.strangers), std::mem::take(&mut self.clients)];
+            both.iter_mut().for_each(|queue| queue.retain(|unheard| self.goes_on(unheard)));
+            [self.strangers, self.clients] = both;
+        }
+        if is_client { &mut self.clients } else { &mut self.strangers }.push_back(unheard);
+    }
+
+    fn end(&mut self, peer: SocketAddrV4) {
+        if let Some(entry) = self.entries.get(&peer) {
+            entry.replaced.cancel();
+        }
+        self.remove(peer);
+    }
+
     fn remove(&mut self, peer: SocketAddrV4) {
         if self.entries.remove(&peer).is_none() {
             return;
         }
         if let Some(its) = self.of_client.get_mut(peer.ip()) {
-            *its -= 1;
-            if *its == 0 {
+            its.retain(|other| *other != peer);
+            if its.is_empty() {
                 self.of_client.remove(peer.ip());
             }
         }
@@ -108,7 +197,7 @@ impl Place {
         self.heard.store(true, Ordering::Relaxed);
     }
 
-    /// Cancelled when the client has begun anew.
+    /// Cancelled when the client has begun anew, or others need the place and it has not answered.
     pub(super) fn replaced(&self) -> &CancellationToken {
         &self.replaced
     }
@@ -133,7 +222,7 @@ mod tests {
     }
 
     fn place(running: &Running, peer: SocketAddrV4, request: &[u8]) -> Place {
-        match running.admit(peer, request) {
+        match running.admit(peer, request, || false) {
             Admission::Place(place) => place,
             other => panic!("{other:?}"),
         }
@@ -143,14 +232,14 @@ mod tests {
     fn a_request_sent_again_begins_nothing_and_a_new_one_replaces() {
         let running = Running::default();
         let first = place(&running, peer(1, 2070), b"a");
-        assert!(matches!(running.admit(peer(1, 2070), b"a"), Admission::Duplicate));
+        assert!(matches!(running.admit(peer(1, 2070), b"a", || false), Admission::Duplicate));
         assert!(!first.replaced().is_cancelled());
 
         let second = place(&running, peer(1, 2070), b"b");
         assert!(first.replaced().is_cancelled());
         drop(first);
         assert!(
-            matches!(running.admit(peer(1, 2070), b"b"), Admission::Duplicate),
+            matches!(running.admit(peer(1, 2070), b"b", || false), Admission::Duplicate),
             "the successor's place is kept"
         );
 
@@ -159,23 +248,84 @@ mod tests {
         assert!(second.replaced().is_cancelled(), "a client that was reset asks the same again");
     }
 
+    /// Begins transfers of ever new addresses until there are so many.
+    fn fill(running: &Running, places: &mut Vec<Place>, count: usize) {
+        for client in 2.. {
+            if places.len() >= count {
+                break;
+            }
+            places.push(place(running, peer(client, 1), b"a"));
+        }
+    }
+
     #[test]
-    fn transfers_are_bounded_for_each_client_and_in_all() {
+    fn transfers_that_are_answered_are_bounded_for_each_client_and_in_all() {
         let running = Running::default();
+        let full = |peer, is_client| matches!(running.admit(peer, b"a", || is_client), Admission::Full(_));
         let mut places: Vec<Place> =
             (0..MAX_PER_CLIENT).map(|port| place(&running, peer(1, port as u16), b"a")).collect();
-        assert!(matches!(running.admit(peer(1, 999), b"a"), Admission::Full(_)));
+        places.iter().for_each(Place::heard);
+        assert!(full(peer(1, 999), true));
         places.pop();
         places.push(place(&running, peer(1, 999), b"a"));
-        for client in 2.. {
+        fill(&running, &mut places, MAX_TRANSFERS - FOR_CLIENTS);
+        places.iter().for_each(Place::heard);
+        assert!(full(peer(9999, 1), false));
+        for client in 10_000.. {
             if places.len() == MAX_TRANSFERS {
                 break;
             }
-            places.push(place(&running, peer(client, 1), b"a"));
+            let Admission::Place(its) = running.admit(peer(client, 1), b"a", || true) else {
+                panic!("a client is kept out by {} others", places.len())
+            };
+            its.heard();
+            places.push(its);
         }
-        assert!(matches!(running.admit(peer(9999, 1), b"a"), Admission::Full(_)));
+        assert!(full(peer(9999, 1), true));
         drop(places);
         let left = running.0.lock();
         assert!(left.entries.is_empty() && left.of_client.is_empty());
+    }
+
+    #[test]
+    fn who_never_answers_keeps_nobody_out() {
+        let running = Running::default();
+        let client = place(&running, peer(1, 1), b"a");
+        client.heard();
+        let mut forged = Vec::new();
+        fill(&running, &mut forged, 3 * MAX_TRANSFERS);
+        // All but the latest of them have ended, and who answers goes on.
+        assert_eq!(running.0.lock().entries.len(), MAX_TRANSFERS - FOR_CLIENTS);
+        assert!(!client.replaced().is_cancelled());
+        let ended = forged.iter().filter(|place| place.replaced().is_cancelled()).count();
+        assert_eq!(forged.len() - ended, MAX_TRANSFERS - FOR_CLIENTS - 1);
+        assert!(forged[0].replaced().is_cancelled() && !forged[forged.len() - 1].replaced().is_cancelled());
+        let newcomer = place(&running, peer(20_000, 1), b"a");
+        assert!(!newcomer.replaced().is_cancelled());
+        let Admission::Place(known) = running.admit(peer(20_001, 1), b"a", || true) else {
+            panic!("a client is kept out")
+        };
+        // Not even before it has answered.
+        let mut more = Vec::new();
+        fill(&running, &mut more, 2 * MAX_TRANSFERS);
+        assert!(!known.replaced().is_cancelled() && newcomer.replaced().is_cancelled());
+        let table = running.0.lock();
+        assert!(
+            table.strangers.len() + table.clients.len() <= 2 * MAX_TRANSFERS,
+            "what is over is forgotten"
+        );
+    }
+
+    #[test]
+    fn a_clients_own_address_forged_does_not_keep_it_out() {
+        let running = Running::default();
+        let forged: Vec<Place> =
+            (0..3 * MAX_PER_CLIENT as u16).map(|port| place(&running, peer(1, port), b"a")).collect();
+        let ended = forged.iter().filter(|place| place.replaced().is_cancelled()).count();
+        assert_eq!(forged.len() - ended, MAX_PER_CLIENT);
+        let own = place(&running, peer(1, 2070), b"a");
+        own.heard();
+        let _more: Vec<Place> = (0..99).map(|port| place(&running, peer(1, 500 + port), b"a")).collect();
+        assert!(!own.replaced().is_cancelled());
     }
 }

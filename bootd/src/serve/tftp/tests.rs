@@ -1,7 +1,6 @@
 //! Transfers as clients see them, over loopback: the server is 127.0.0.1, the client 127.0.0.2.
 
 use std::fs;
-use std::net::Ipv4Addr;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
@@ -48,7 +47,7 @@ impl Lab {
     /// Hands `packet` to the server as if it had come to port 69 from `client`.
     fn send(&self, client: &UdpSocket, packet: &[u8]) -> Option<Vec<u8>> {
         let SocketAddr::V4(peer) = client.local_addr().unwrap() else { unreachable!() };
-        self.shared.receive(0, packet, peer)
+        self.shared.receive((0, SERVER), packet, peer)
     }
 
     /// All transfers over, what was told.
