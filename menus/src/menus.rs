@@ -57,6 +57,7 @@ shipped! {
     "parts/arguments",
     "parts/failed.ipxe",
     "parts/keep-san.ipxe",
+    "parts/loader",
     "parts/stranger.ipxe",
     "preseed.cfg",
     "pxelinux.cfg/default",

@@ -41,6 +41,36 @@ fn a_disk_behind_a_router_on_another_port() {
 }
 
 #[test]
+fn a_disk_whose_loader_lies_elsewhere() {
+    let set = |entity: &str, value: &str| Edit::Set {
+        entity: entity.parse().unwrap(),
+        variable: "efi_loader".parse().unwrap(),
+        values: [value].into_iter().collect::<Values>(),
+        expect: None,
+    };
+    let create = |entity: &str| Edit::Create { entity: entity.parse().unwrap() };
+    let with = |edits: &[Edit], firmware: &str, template: &str| {
+        let view: Arc<dyn ConfigView> = Arc::new(Site::default().edit(edits).unwrap().0);
+        let mut context = rook();
+        context.boot.firmware = firmware.to_owned();
+        let text = Menus::new(Vec::new()).unwrap().render_with(template, &context, &view).unwrap();
+        let boots = text.lines().find(|line| line.starts_with("sanboot")).unwrap();
+        boots.replace(&context.boot.disk.unwrap().sanuri(), "DISK")
+    };
+    let of_image = vec![create("image/cs-lab"), set("image/cs-lab", r"\EFI\debian\grubx64.efi")];
+    let of_both =
+        [of_image.clone(), vec![create("client/rook"), set("client/rook", r"\EFI\own\shimx64.efi")]].concat();
+    let rest = " || goto failed";
+    for (template, disk) in [("default.ipxe", "DISK"), ("classic.ipxe", "--drive 0x80")] {
+        let elsewhere = |path: &str| format!("sanboot --filename {path} {disk}{rest}");
+        assert_eq!(with(&[], "uefi", template), format!("sanboot {disk}{rest}"));
+        assert_eq!(with(&of_image, "bios", template), format!("sanboot {disk}{rest}"));
+        assert_eq!(with(&of_image, "uefi", template), elsewhere(r"\EFI\debian\grubx64.efi"));
+        assert_eq!(with(&of_both, "uefi", template), elsewhere(r"\EFI\own\shimx64.efi"));
+    }
+}
+
+#[test]
 fn no_disk_for_a_stranger() {
     check("stranger.ipxe", "nodisk.ipxe", &stranger());
 }
