@@ -13,7 +13,7 @@ mod machine;
 #[path = "../../fuzz/src/replay.rs"]
 mod replay;
 
-use machine::{dhcp, proxy, tftp};
+use machine::{dhcp, paths, proxy, tftp};
 use replay::replay;
 
 #[test]
@@ -24,6 +24,11 @@ fn dhcp_datagrams() {
 #[test]
 fn dhcp_datagrams_to_a_proxy() {
     replay("dhcp_proxy", proxy::run);
+}
+
+#[test]
+fn names_of_files() {
+    replay("http_path", paths::run);
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 pub mod dhcp;
 mod lab;
+pub mod paths;
 pub mod proxy;
 pub mod tftp;

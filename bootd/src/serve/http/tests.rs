@@ -1,4 +1,11 @@
-//! Connections as clients see them, over loopback.
+//! Connections as clients see them, over loopback; and what fuzzing has found worth keeping of their heads.
+
+#[path = "../../../../fuzz/src/http/mod.rs"]
+#[allow(unreachable_pub, clippy::panic, reason = "the fuzz targets use this as a library")]
+mod fuzzed;
+#[path = "../../../../fuzz/src/replay.rs"]
+#[allow(unreachable_pub, reason = "other crates' tests use it as well")]
+mod replay;
 
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +26,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Service, serve};
-use super::head::{Head, HeadError};
+use super::head::{self, Head, HeadError};
 use super::response::Response;
 use super::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, Open, Visit};
 use crate::events::Event;
@@ -514,4 +521,9 @@ async fn a_file_that_turns_out_wrong_breaks_off_before_its_end() {
     timeout(Duration::from_secs(10), client.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert!(answer.len() < 200_000, "{} bytes", answer.len());
     assert!(served.await.unwrap().is_err());
+}
+
+#[test]
+fn heads_of_the_fuzzers() {
+    replay::replay("http_head", fuzzed::run);
 }
