@@ -42,7 +42,8 @@ demo: deps
 # The dependencies of other machines are fetched, too: the map of all of them is read without the network.
 test: deps
 	$(CARGO) fetch --locked
-	CI=true BOOTD_BIN=$(TARGET)/debug/bootd $(CARGO) test --workspace
+	CI=true BOOTD_BIN=$(TARGET)/debug/bootd $(CARGO) test --workspace \
+	    --config "target.'cfg(unix)'.runner = '$(abspath tests/with-threads)'"
 
 test-long: export BOOTD_FIO_SECONDS = 600
 test-long: test
