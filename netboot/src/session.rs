@@ -45,6 +45,9 @@ const MAX_DHCP_STEPS: usize = 32;
 /// How much of a step's text is kept, in characters.
 const MAX_DETAIL_LEN: usize = 300;
 
+/// How often it is kept of one boot that a machine was told to ask again.
+const MAX_WAITS: usize = 16;
+
 /// How often a machine's finding nothing, being refused, or fetching is kept of one boot: a loader that tries a hundred
 /// names must not keep the rest of the boot out.
 const MAX_FETCH_STEPS: usize = 80;
@@ -397,6 +400,7 @@ impl Boot {
         if self.steps.len() >= MAX_STEPS
             || full(StepKind::is_dhcp, MAX_DHCP_STEPS)
             || full(StepKind::is_fetch, MAX_FETCH_STEPS)
+            || full(|kind| matches!(kind, StepKind::Waits), MAX_WAITS)
         {
             self.left_out += 1;
             return false;

@@ -84,6 +84,8 @@ pub enum StepKind {
     },
     /// Its script was rendered and its disk, if it boots from one, made.
     Script,
+    /// Its disk takes long to be made, and it was told to ask for its script again.
+    Waits,
     /// Its script or disk could not be made.
     ScriptFailed,
     /// It logged in to its disk, for the so-manieth time: iPXE first, then the operating system.
@@ -286,6 +288,7 @@ impl fmt::Display for StepKind {
             Self::Menu { name } => write!(f, "menu {name}"),
             Self::Choice { name } => write!(f, "chosen: {name}"),
             Self::Script => f.write_str("boot script"),
+            Self::Waits => f.write_str("waits for its disk"),
             Self::ScriptFailed => f.write_str("no boot script"),
             Self::Login(number) => write!(f, "log-in {number} to its disk"),
             Self::LoginRefused { chap: true } => f.write_str("log-in to its disk refused (CHAP)"),

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use netboot::StepKind;
 use parking_lot::Mutex;
 use site::MacAddr;
 use site::entity::EntityName;
@@ -120,10 +121,18 @@ pub(super) async fn make_soon(
     mac: MacAddr,
     which: Which,
 ) -> Result<String, NoScript> {
-    let mut made = start(state, link, peer, mac, &which)?;
+    let (mut made, asked_before) = start(state, link, peer, mac, &which)?;
     match tokio::time::timeout(state.unfetched.patience, &mut made).await {
-        Ok(made) => Ok(made.map_err(|e| NoScript::Internal(e.to_string()))??),
+        Ok(made) => {
+            let text = made.map_err(|e| NoScript::Internal(e.to_string()))??;
+            if asked_before {
+                state.step(mac, StepKind::Script, "its disk is there now");
+            }
+            Ok(text)
+        }
         Err(_) => {
+            let again = format!("told to ask again in {} s", RETRY_AFTER.as_secs());
+            state.step(mac, StepKind::Waits, &again);
             state.unfetched.keep(mac, Pending { which, peer, told: Instant::now(), made });
             Err(NoScript::Slow)
         }
@@ -141,24 +150,24 @@ pub(super) async fn make(
     mac: MacAddr,
     which: Which,
 ) -> Result<String, NoScript> {
-    let made = start(state, link, peer, mac, &which)?;
+    let (made, _) = start(state, link, peer, mac, &which)?;
     Ok(made.await.map_err(|e| NoScript::Internal(e.to_string()))??)
 }
 
-/// Has it made, unless that has begun.
+/// Has it made, unless that has begun, and says whether it had.
 fn start(
     state: &Arc<State>,
     link: usize,
     peer: Ipv4Addr,
     mac: MacAddr,
     which: &Which,
-) -> Result<JoinHandle<Result<String, ScriptError>>, NoScript> {
+) -> Result<(JoinHandle<Result<String, ScriptError>>, bool), NoScript> {
     if let Some(made) = state.unfetched.take(mac, peer, which) {
-        return Ok(made);
+        return Ok((made, true));
     }
     let place = PLACES.try_acquire().map_err(|_| NoScript::Busy)?;
     let (state, which) = (Arc::clone(state), which.clone());
-    Ok(tokio::spawn(async move {
+    let made = tokio::spawn(async move {
         let _place = place;
         let link = state.links.get(link).ok_or_else(|| ScriptError::Internal("no such link".into()))?;
         match which {
@@ -167,7 +176,8 @@ fn start(
             Which::Choice(name) => boot::choice(&state, link, mac, peer, &name).await,
             Which::Autoexec => boot::autoexec(&state, link, mac, peer).await,
         }
-    }))
+    });
+    Ok((made, false))
 }
 
 #[cfg(test)]
@@ -233,12 +243,18 @@ mod tests {
         let ask = || make_soon(&state, 0, peer, testing::MAC, Which::Boot);
 
         engine.closed.store(true, Ordering::Relaxed);
-        for _ in 0..3 {
+        let steps = || {
+            let boots = state.boots.lock();
+            boots.current(testing::MAC).map(|boot| boot.steps.clone()).unwrap_or_default()
+        };
+        // The first may have been too early for its boot.
+        for asked in 1.. {
             assert!(matches!(ask().await, Err(NoScript::Slow)));
+            if asked >= 3 && steps().iter().any(|step| step.kind == StepKind::Waits) {
+                break;
+            }
         }
         assert!(state.engine.list().is_empty());
-        // Another's address gets nothing that was made for this one, nor does another request.
-        assert!(state.unfetched.take(testing::MAC, [10, 0, 0, 8].into(), &Which::Boot).is_none());
         engine.closed.store(false, Ordering::Relaxed);
         let script = loop {
             match ask().await {
@@ -251,5 +267,16 @@ mod tests {
         let [disk] = disks.as_slice() else { panic!("{} disks", disks.len()) };
         assert!(script.contains(&format!("{:x}", disk.request.epoch)), "{script}");
         assert!(state.unfetched.scripts.lock().is_empty());
+        // Its timeline tells of the wait, and of its end.
+        let steps = steps();
+        let kinds: Vec<_> = steps.iter().map(|step| &step.kind).collect();
+        let [StepKind::Script, waits @ .., StepKind::Script] = kinds.as_slice() else { panic!("{kinds:?}") };
+        assert!(!waits.is_empty() && waits.iter().all(|kind| **kind == StepKind::Waits), "{kinds:?}");
+
+        // Another's address gets nothing that was made for this one.
+        engine.closed.store(true, Ordering::Relaxed);
+        assert!(matches!(ask().await, Err(NoScript::Slow)));
+        assert!(state.unfetched.take(testing::MAC, [10, 0, 0, 8].into(), &Which::Boot).is_none());
+        engine.closed.store(false, Ordering::Relaxed);
     }
 }

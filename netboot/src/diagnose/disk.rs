@@ -80,7 +80,11 @@ pub(super) fn login_refused(view: &View) -> Option<Finding> {
 pub(super) fn no_login(view: &View) -> Option<Finding> {
     let script = view.last_before(
         |kind| matches!(kind, StepKind::Script),
-        |kind| is_login(kind) || matches!(kind, StepKind::LoginRefused { .. } | StepKind::ScriptFailed),
+        |kind| {
+            let other =
+                matches!(kind, StepKind::LoginRefused { .. } | StepKind::ScriptFailed | StepKind::Waits);
+            other || is_login(kind)
+        },
     )?;
     // A diskless system that was fetched as a kernel needs no disk.
     let fetched_on =
@@ -94,6 +98,23 @@ pub(super) fn no_login(view: &View) -> Option<Finding> {
             format!("It has its script and did not log in to its disk.{menu}"),
             "Its screen says why. A firewall must let it reach the iSCSI port (3260, or [iscsi] port). A boot program built \
              without iSCSI can't: take the stock one (bootd client set NAME --boot-program none).",
+        )
+    })
+}
+
+/// It was told that its disk is still being made, and asks no more.
+pub(super) fn slow(view: &View) -> Option<Finding> {
+    let last = view.last_before(
+        |kind| matches!(kind, StepKind::Waits),
+        |kind| is_login(kind) || matches!(kind, StepKind::Script | StepKind::ScriptFailed),
+    )?;
+    view.stalled.then(|| {
+        view.finding(
+            Cause::DiskSlow,
+            &[last],
+            "Its disk takes long to be made, and was not there when it last asked for it.".into(),
+            "Something holds up the storage of its image or of the overlays, or many machines boot at once: see the log \
+             and bootd check. It asks again every few seconds by itself; if it has given up, boot it again.",
         )
     })
 }

@@ -47,6 +47,8 @@ pub enum Cause {
     NoScript,
     /// The script or the disk could not be made.
     ScriptFailed,
+    /// Its disk was not there when it last asked for it.
+    DiskSlow,
     /// It has its script and did not log in.
     NoLogin,
     /// It could not prove who it is.
@@ -102,12 +104,13 @@ pub fn diagnose(boot: &Boot, earlier: &[&Boot], now_ms: u64) -> Vec<Finding> {
 type Rule = fn(&View) -> Option<Finding>;
 
 /// Of what stops a boot, what happened later comes first.
-const RULES: [Rule; 20] = [
+const RULES: [Rule; 21] = [
     disk::full,
     disk::failed,
     disk::no_second_login,
     disk::login_refused,
     disk::no_login,
+    disk::slow,
     disk::script_failed,
     fetching::refused,
     fetching::nothing_to_boot,
@@ -191,5 +194,5 @@ fn has_come(kind: &StepKind) -> bool {
 
 /// That the boot got past the fetching of files.
 fn is_past_fetching(kind: &StepKind) -> bool {
-    matches!(kind, StepKind::Script | StepKind::ScriptFailed | StepKind::Login(_))
+    matches!(kind, StepKind::Script | StepKind::Waits | StepKind::ScriptFailed | StepKind::Login(_))
 }

@@ -156,6 +156,18 @@ fn each_stall_has_its_cause() {
             "could not be made: as its step says.",
         ),
         (
+            "a disk that takes long",
+            and_then(8, &[(13_100, StepKind::Waits), (19_200, StepKind::Waits)]),
+            Cause::DiskSlow,
+            "was not there when it last asked",
+        ),
+        (
+            "no log-in to a disk that took long",
+            and_then(8, &[(13_100, StepKind::Waits), (15_200, StepKind::Script)]),
+            Cause::NoLogin,
+            "did not log in",
+        ),
+        (
             "a wrong secret",
             and_then(8, &[(9200, StepKind::LoginRefused { chap: true })]),
             Cause::ChapRefused,
