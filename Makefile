@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help deps build deb demo test test-long test-fast test-kernel conformance bench bench-kernel lint doc clean
+.PHONY: help packages deps build deb demo test test-long test-fast test-kernel conformance bench bench-kernel lint doc clean
 
 help:
 	@echo "make demo         boot a virtual machine without a disk from bootd, in a lab that is removed again (root)"
@@ -16,13 +16,18 @@ help:
 	@echo "make bench-kernel the kernel engine beside lvcreate and targetcli, LIO beside bootd's target, in a virtual appserver"
 	@echo "make build        bootd itself, optimised: $(TARGET)/release/bootd"
 	@echo "make deb          the Debian package, with the kernel engine: $(TARGET)/debian/bootd_VERSION_ARCH.deb"
-	@echo "make deps         install the Debian packages that demo and test need and that are missing (root)"
+	@echo "make deps         install the Debian packages that demo and test need and that are missing (root); fetch newer iPXE"
 	@echo "make lint         formatting, clippy and the documentation, with every warning an error"
 	@echo "make clean        remove all that was built"
 
 # The list, and what each package is for, is in tests/packages.
-deps:
+packages:
 	@tests/install-packages
+
+# With the boot programs that newer Debians have, for the tests alone.
+deps: packages
+	@mkdir -p $(TARGET)/bootd-tests
+	@tests/newer-ipxe $(TARGET)/bootd-tests/newer-ipxe
 
 build:
 	$(CARGO) build --release --package bootd
@@ -34,7 +39,7 @@ deb:
 	@mkdir -p $(TARGET)/debian
 	@packaging/debian/build $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/bootd $(TARGET)/debian
 
-demo: deps
+demo: packages
 	$(CARGO) build --release --package bootd --package bootd-tests --bins
 	@BOOTD_BIN=$(TARGET)/release/bootd $(TARGET)/release/bootd-demo
 
@@ -49,7 +54,7 @@ test-long: export BOOTD_FIO_SECONDS = 600
 test-long: test
 
 # Part of "make test", but for the native run: the engine's own suite, where this machine's kernel can.
-test-kernel: deps
+test-kernel: packages
 	CI=true $(CARGO) test --workspace --test kernel -- --nocapture
 	@if [ -e /dev/mapper/control ] && [ -d /sys/kernel/config/target ]; then \
 	    $(CARGO) test --package bootd-lvm --features faults --test engine; \
@@ -60,14 +65,14 @@ test-fast:
 	$(CARGO) test --workspace --exclude bootd-tests
 	$(CARGO) test --package bootd-tests --lib --test tidy
 
-conformance: deps
+conformance: packages
 	CI=true $(CARGO) test --workspace --test conformance -- --nocapture
 
-bench: deps
+bench: packages
 	$(CARGO) build --release --package bootd-bench
 	@$(TARGET)/release/bench report
 
-bench-kernel: deps
+bench-kernel: packages
 	$(CARGO) build --release --package bootd-bench --features kernel
 	@$(TARGET)/release/bench kernel
 

@@ -10,6 +10,8 @@ use std::thread;
 use crate::leftovers::{remove_scratch_dir, scratch_dir, sweep, unique_name};
 use crate::{Context, Namespace, Result, check_machine};
 
+/// The switch that everything is attached to.
+const SWITCH: &str = "br0";
 /// The server's interface in its namespace.
 pub const SERVER_INTERFACE: &str = "srv0";
 /// The server's address.
@@ -83,8 +85,8 @@ impl Lab {
             dir,
             tells,
         };
-        lab.switch.ip(&["link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
-        lab.switch.ip(&["link", "set", "br0", "up"])?;
+        lab.switch.ip(&["link", "add", SWITCH, "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
+        lab.switch.ip(&["link", "set", SWITCH, "up"])?;
         lab.cable("server", &lab.server, SERVER_INTERFACE)?;
         lab.server.ip(&["addr", "add", SERVER_PREFIX, "dev", SERVER_INTERFACE])?;
         lab.server.ip(&["link", "set", SERVER_INTERFACE, "up"])?;
@@ -119,10 +121,43 @@ impl Lab {
     /// # Errors
     /// When it can't be made.
     pub fn tap(&self) -> Result<String> {
+        self.tap_on(SWITCH)
+    }
+
+    /// The same on a switch that is behind a router.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub(crate) fn tap_on(&self, bridge: &str) -> Result<String> {
         let tap = format!("tap{}", self.next_plug());
         self.switch.ip(&["tuntap", "add", "dev", &tap, "mode", "tap"])?;
-        self.switch.ip(&["link", "set", &tap, "master", "br0", "up"])?;
+        self.switch.ip(&["link", "set", &tap, "master", bridge, "up"])?;
         Ok(tap)
+    }
+
+    /// A second switch, at which nothing is but that new interface of `router`. Returns its name, for
+    /// [`VirtualClient::start_on`](crate::VirtualClient::start_on).
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn switch_behind(&self, router: &Namespace, interface: &str) -> Result<String> {
+        let number = self.next_plug();
+        let bridge = format!("br{}", number + 1);
+        self.switch.ip(&[
+            "link",
+            "add",
+            &bridge,
+            "type",
+            "bridge",
+            "stp_state",
+            "0",
+            "forward_delay",
+            "0",
+        ])?;
+        self.switch.ip(&["link", "set", &bridge, "up"])?;
+        self.cable_on(&bridge, &format!("port{number}"), router, interface)?;
+        router.ip(&["link", "set", interface, "up"])?;
+        Ok(bridge)
     }
 
     /// A new namespace whose [`CLIENT_INTERFACE`] is on the switch, with that Ethernet address and no IP address.
@@ -155,10 +190,14 @@ impl Lab {
     }
 
     fn cable(&self, port: &str, to: &Namespace, interface: &str) -> Result {
+        self.cable_on(SWITCH, port, to, interface)
+    }
+
+    fn cable_on(&self, bridge: &str, port: &str, to: &Namespace, interface: &str) -> Result {
         let (here, there) = (self.switch.name(), to.name());
         let peer = ["peer", "name", interface, "netns", there];
         self.switch.ip(&[&["link", "add", port, "netns", here, "type", "veth"], &peer[..]].concat())?;
-        self.switch.ip(&["link", "set", port, "master", "br0", "up"])?;
+        self.switch.ip(&["link", "set", port, "master", bridge, "up"])?;
         Ok(())
     }
 

@@ -70,7 +70,26 @@ impl VirtualClient {
     /// # Errors
     /// When QEMU can't be started.
     pub fn start_with(lab: &Lab, name: &str, mac: &str, firmware: Firmware, more: &[&str]) -> Result<Self> {
-        let (mut command, card) = machine(lab, name, mac, 512)?;
+        Self::start_at(lab, &lab.tap()?, name, mac, firmware, more)
+    }
+
+    /// The same on a switch that is behind a router: [`Lab::switch_behind`].
+    ///
+    /// # Errors
+    /// When QEMU can't be started.
+    pub fn start_on(lab: &Lab, switch: &str, name: &str, mac: &str, firmware: Firmware) -> Result<Self> {
+        Self::start_at(lab, &lab.tap_on(switch)?, name, mac, firmware, &[])
+    }
+
+    fn start_at(
+        lab: &Lab,
+        tap: &str,
+        name: &str,
+        mac: &str,
+        firmware: Firmware,
+        more: &[&str],
+    ) -> Result<Self> {
+        let (mut command, card) = machine(lab, tap, name, mac, 512)?;
         command.args(more);
         match firmware {
             Firmware::BiosIpxe => {
@@ -114,7 +133,7 @@ impl VirtualClient {
     /// # Errors
     /// When QEMU can't be started.
     pub fn start_system(lab: &Lab, name: &str, mac: &str, system: &FioSystem) -> Result<Self> {
-        let (mut command, card) = machine(lab, name, mac, FioSystem::MEMORY_MIB)?;
+        let (mut command, card) = machine(lab, &lab.tap()?, name, mac, FioSystem::MEMORY_MIB)?;
         command.args(["-device", &format!("{card},romfile="), "-append", SYSTEM]);
         command.arg("-kernel").arg(system.kernel()).arg("-initrd").arg(system.initrd()).arg("-no-reboot");
         Self::switched_on(lab, name, command)
@@ -200,9 +219,8 @@ impl Drop for VirtualClient {
     }
 }
 
-/// QEMU with that much memory on a new tap, and the network card that is still to be plugged in.
-fn machine(lab: &Lab, name: &str, mac: &str, memory_mib: u32) -> Result<(Command, String)> {
-    let tap = lab.tap()?;
+/// QEMU with that much memory on that tap, and the network card that is still to be plugged in.
+fn machine(lab: &Lab, tap: &str, name: &str, mac: &str, memory_mib: u32) -> Result<(Command, String)> {
     let memory = memory_mib.to_string();
     let mut command = lab.switch().command("qemu-system-x86_64");
     command.args(["-name", name, "-m", &memory, "-nographic", "-monitor", "none", "-no-user-config"]);

@@ -1,17 +1,23 @@
 //! Whole machines: QEMU's firmware, Debian's iPXE, a boot loader, Linux. Each boots over the wire and nothing else.
 
 mod loss;
+mod newer;
+mod routed;
 mod strangers;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use support::{
-    BOOT, Context, Daemon, DaemonOptions, Dnsmasq, Failure, Firmware, Lab, Namespace, Postgres, Result,
-    SERVER, SERVER_INTERFACE, TestDisk, VirtualClient, VmSlots, ensure, wait_for,
+    BOOT, Context, Daemon, DaemonOptions, Dnsmasq, Failure, Firmware, HeldFile, Lab, Namespace, Postgres,
+    Result, SERVER, SERVER_INTERFACE, TestDisk, VirtualClient, VmSlots, ensure, wait_for,
 };
 
 const IMAGE: &str = "linux";
+
+/// An image that is slow: [`Site::add_slow_image`].
+const SLOW: &str = "slow";
 
 /// How often a client writes a file and reads all of them between two restarts of bootd.
 const ROUNDS: u32 = 3;
@@ -34,8 +40,8 @@ struct Site {
 struct Around {
     database: Option<Postgres>,
     other: Option<(Dnsmasq, Namespace)>,
-    /// A line of the configuration's `[dhcp]`.
-    dhcp: Option<&'static str>,
+    /// What stands in its configuration behind the interface.
+    config: Option<String>,
 }
 
 impl Site {
@@ -54,7 +60,7 @@ impl Site {
             place.ip(&["addr", "add", "10.77.0.2/24", "dev", "eth0"])?;
             let range = "--dhcp-range=10.77.0.40,10.77.0.60,255.255.255.0,1h";
             let other = Some((Dnsmasq::start(lab, &place, &[range])?, place));
-            Ok(Around { other, dhcp: Some("mode = \"proxy\""), ..Around::default() })
+            Ok(Around { other, config: Some("[dhcp]\nmode = \"proxy\"".to_owned()), ..Around::default() })
         })
     }
 
@@ -62,11 +68,9 @@ impl Site {
         let Some(lab) = Lab::for_test()? else { return Ok(None) };
         let disk = TestDisk::get()?;
         let slots = VmSlots::take(machines)?;
-        let Around { database, other, dhcp } = around(&lab)?;
+        let Around { database, other, config } = around(&lab)?;
         let mut options = database.as_ref().map_or_else(DaemonOptions::default, Postgres::options);
-        if let Some(line) = dhcp {
-            options.config = Some(format!("interface = \"{SERVER_INTERFACE}\"\n[dhcp]\n{line}\n"));
-        }
+        options.config = config.map(|text| format!("interface = \"{SERVER_INTERFACE}\"\n{text}\n"));
         let daemon = Daemon::start_with(&lab, &options)?;
         daemon.add_image(IMAGE, disk.path())?;
         Ok(Some(Self { daemon, database, _other: other, disk, lab, _slots: slots }))
@@ -96,16 +100,42 @@ impl Site {
         VirtualClient::start(&self.lab, name, mac, firmware)
     }
 
+    /// Takes in the test disk once more, as an image of which no disk can be made before what is returned is dropped.
+    fn add_slow_image(&self) -> Result<HeldFile> {
+        self.daemon.add_image(SLOW, self.disk.path())?;
+        let image = self.daemon.json(&["image", "show", SLOW])?;
+        let path = image["path"].as_str().context(format!("no file of {SLOW}: {image}"))?;
+        HeldFile::new(Path::new(path))
+    }
+
+    /// Offers that client a menu, of which it takes what it does not have unless somebody presses `x`.
+    fn offer_menu(&self, client: &str) -> Result {
+        for words in [
+            &["choice/own", "kind=local", "title=Its own disk"][..],
+            &["choice/linux", "kind=disk", "title=Linux", "key=x"],
+            &["group/lab", "choices=own", "choices=linux", "default_choice=own", "menu_timeout=3600"],
+        ] {
+            self.daemon.cli(&[&["site", "create"], words].concat())?.success()?;
+        }
+        self.daemon.cli(&["site", "set", &format!("client/{client}"), "groups=lab"])?.success()?;
+        Ok(())
+    }
+
     /// Waits until the client has a system that has written to its disk, which must have been as the image is.
     /// Returns the boot's epoch.
     fn expect_pristine(&self, client: &mut VirtualClient) -> Result<String> {
+        // Windows would send its disk's traffic through a gateway that the iBFT names, though the target is on-link.
+        self.expect_pristine_by(client, &["", "0.0.0.0"])
+    }
+
+    /// The same, where the iBFT has to name one of these gateways.
+    fn expect_pristine_by(&self, client: &mut VirtualClient, gateways: &[&str]) -> Result<String> {
         let initiator = client.expect("bootd-test: ibft initiator ")?;
         let named = format!(".{}:system-disk", client.name());
         ensure!(initiator.ends_with(&named), "{initiator} is not the name of {}", client.name());
         let target = client.expect("bootd-test: ibft target ")?;
-        // Windows would send its disk's traffic through a gateway that the iBFT names, though the target is on-link.
         let gateway = client.expect("bootd-test: ibft gateway")?;
-        ensure!(["", "0.0.0.0"].contains(&gateway.as_str()), "the iBFT names the gateway {gateway}");
+        ensure!(gateways.contains(&gateway.as_str()), "the iBFT names the gateway {gateway:?}");
         let image = client.expect("bootd-test: image ")?;
         ensure!(image == TestDisk::label(), "the disk is {image:?}");
         let before = client.expect("bootd-test: before ")?;
@@ -244,6 +274,17 @@ source = ["greet.sh"]
 
 /// What `bootd status` tells of a boot, in this order.
 const BIOS_STEPS: &[&str] = &["offered", "address", "boot script", "log-in 1", "log-in 2", "first write"];
+/// The same of one that chose a disk which took long.
+const CHOSEN_AND_SLOW: &[&str] = &[
+    "menu ",
+    "boot script",
+    "chosen: linux",
+    "waits for its disk",
+    "boot script",
+    "log-in 1",
+    "log-in 2",
+    "first write",
+];
 const UEFI_STEPS: &[&str] = &["TFTP snponly.efi", "boot script", "log-in 1", "first write", "log-in 2"];
 
 /// None of it can be seen on the clients: the site's database is killed when the first has just been offered an address,
@@ -365,27 +406,20 @@ fn a_bios_and_a_uefi_client_boot_beside_a_dhcp_server_that_knows_nothing_of_it()
 }
 
 #[test]
-fn a_menu_is_chosen_from_by_a_key_and_one_boot_may_be_another() -> Result {
+fn a_menu_is_chosen_from_by_a_key_though_the_disk_takes_long_and_one_boot_may_be_another() -> Result {
     let Some(site) = Site::new(1)? else { return Ok(()) };
-    // The default is what the client does not have, so that it shows whether it was the key that chose.
-    for words in [
-        &["choice/own", "kind=local", "title=Its own disk"][..],
-        &["choice/linux", "kind=disk", "title=Linux", "key=x"],
-        &["group/lab", "choices=own", "choices=linux", "default_choice=own", "menu_timeout=3600"],
-    ] {
-        site.daemon.cli(&[&["site", "create"], words].concat())?.success()?;
-    }
+    let held = site.add_slow_image()?;
     let mac = "52:54:00:77:01:07";
-    site.daemon.add_client("rook", mac, IMAGE)?;
-    site.daemon.cli(&["site", "set", "client/rook", "groups=lab"])?.success()?;
+    site.daemon.add_client("rook", mac, SLOW)?;
+    site.offer_menu("rook")?;
     let mut client = VirtualClient::start(&site.lab, "rook", mac, Firmware::BiosIpxe)?;
     site.wait_step("rook", "", "menu rook")?;
     site.choose(&mut client, b'x', "chosen: linux")?;
+    // iPXE asks again by itself for the script of a disk that takes long.
+    site.wait_step("rook", "", "waits for its disk")?;
+    drop(held);
     let chosen = site.expect_pristine(&mut client)?;
-    site.check_steps(
-        "rook",
-        &["menu rook", "boot script", "chosen: linux", "log-in 1", "log-in 2", "first write"],
-    )?;
+    site.check_steps("rook", CHOSEN_AND_SLOW)?;
 
     // Once without anybody's choosing, then the menu again.
     site.daemon.cli(&["client", "boot-once", "rook", "linux"])?.success()?;

@@ -12,7 +12,7 @@ fn a_stranger_is_registered_at_its_console_and_boots_as_the_client_that_it_becam
     const MAC: &str = "52:54:00:77:01:08";
     // As many makers' do, it has bytes that are no text, and one that is 0.
     const UUID: &str = "4c4c4544-0042-3510-8052-b4c04f4e3732";
-    let around = Around { dhcp: Some("unknown = \"register\""), ..Around::default() };
+    let around = Around { config: Some("[dhcp]\nunknown = \"register\"".to_owned()), ..Around::default() };
     let Some(site) = Site::with(1, |_| Ok(around))? else { return Ok(()) };
     site.daemon.cli(&["site", "create", "group/lab", &format!("image={IMAGE}")])?.success()?;
     let mut machine =

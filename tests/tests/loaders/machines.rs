@@ -1,25 +1,27 @@
 //! Boot loaders on whole machines.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
-use support::{Daemon, Firmware, Lab, Result, TestDisk, VirtualClient, VmSlots, ensure, put_net_system, sh};
+use support::{
+    BOOT, Daemon, Firmware, Lab, Result, Screen, TestDisk, VirtualClient, VmSlots, ensure, put_net_system,
+    sh, wait_for,
+};
 
 use crate::{check_steps, put_template};
 
 const IMAGE: &str = "linux";
 
-/// A menu that waits for a key, on a console that can be read by a machine. Without one nothing boots.
-const MENU: &str = "UI menu.c32
-MENU TITLE Menu of {{ client.name }}
-TIMEOUT 0
-LABEL other
-MENU LABEL ^Other
-MENU DEFAULT
-KERNEL nothing
-LABEL disk
-MENU LABEL ^Disk of {{ client.image }}
-LOCALBOOT 0
-";
+/// What the shipped menu shows to a client, for as long as nobody presses a key: what it does not have, and its disk.
+const CHOICES: [&[&str]; 3] = [
+    &["choice/own", "kind=local", "title=Its own disk"],
+    &["choice/linux", "kind=disk", "title=Linux", "key=x"],
+    &["group/lab", "choices=own", "choices=linux", "menu_timeout=0"],
+];
+
+/// Of how many colours the shipped menu is at least; one of text has 16 at most.
+const COLOURS: usize = 17;
 
 #[test]
 fn a_bios_client_chooses_its_disk_in_pxelinux_and_falls_back_into_the_boot_from_it() -> Result {
@@ -30,13 +32,26 @@ fn a_bios_client_chooses_its_disk_in_pxelinux_and_falls_back_into_the_boot_from_
     daemon.add_image(IMAGE, disk.path())?;
     daemon.add_client("classic", "52:54:00:77:05:01", IMAGE)?;
     daemon.cli(&["client", "set", "classic", "--menu", "classic.ipxe"])?.success()?;
-    put_template(&daemon, "pxelinux.cfg/default.tera", MENU)?;
-    let mut client = VirtualClient::start(&lab, "classic", "52:54:00:77:05:01", Firmware::BiosIpxe)?;
+    for words in CHOICES {
+        daemon.cli(&[&["site", "create"], words].concat())?.success()?;
+    }
+    daemon.cli(&["site", "set", "client/classic", "groups=lab"])?.success()?;
+    let screen = Screen::new(&lab);
+    let words = screen.words();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut client =
+        VirtualClient::start_with(&lab, "classic", "52:54:00:77:05:01", Firmware::BiosIpxe, &words)?;
 
-    client.expect_painted("Menu of classic")?;
-    client.expect_painted("edit options")?;
+    // Nothing of a graphical menu comes over the serial line.
+    wait_for("the menu on the screen", BOOT, || {
+        client.console().check_hope()?;
+        // The machine has better things to do than to paint pictures.
+        thread::sleep(Duration::from_secs(1));
+        let Some((width, height, colours)) = screen.look()? else { return Ok(None) };
+        Ok(((width, height) == (640, 480) && colours >= COLOURS).then_some(()))
+    })?;
     // Its key goes to the entry, Enter boots it.
-    client.console().type_line("d")?;
+    client.console().type_line("x")?;
     client.expect("bootd: classic boots from its disk")?;
     let initiator = client.expect("bootd-test: ibft initiator ")?;
     ensure!(initiator.ends_with(".classic:system-disk"), "{initiator}");
@@ -48,6 +63,7 @@ fn a_bios_client_chooses_its_disk_in_pxelinux_and_falls_back_into_the_boot_from_
         "log-in 1",
         "HTTP pxelinux.0",
         "TFTP pxelinux.cfg/default",
+        "TFTP vesamenu.c32",
         "log-in 2",
         "first write",
     ];
