@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use lvm::Engine;
 use menus::Menus;
 use netboot::{
-    Asker, BootPlan, Boots, Decision, DhcpEvent, Interface, Leases, Mode, Others, Settings, Shapes, Stage,
-    StepKind, plan, settings_at,
+    Asker, BootPlan, Boots, Decision, DhcpEvent, Interface, Leases, Mode, Others, Progress, Settings, Shapes,
+    Stage, StepKind, plan, settings_at,
 };
 use parking_lot::Mutex;
 use site::{MacAddr, Site, Store, StoreError};
@@ -163,6 +163,12 @@ impl State {
         if self.boots.lock().record_at(mac, epoch, kind, detail, unix_millis()) {
             self.tell(mac, text);
         }
+    }
+
+    /// Whether a machine boots just now, or runs from a disk that it has of us.
+    pub(crate) fn is_busy(&self, mac: MacAddr) -> bool {
+        let (boots, now) = (self.boots.lock(), unix_millis());
+        boots.history(mac).any(|boot| matches!(boot.progress(now), Progress::Booting | Progress::Running))
     }
 
     /// Tells the log what a machine does, by its client's name if it has one.

@@ -21,8 +21,14 @@ pub struct Outcome {
     /// What must be on disk before the answer is sent (RFC 2131 §3.1, step 4).
     pub changes: Vec<LeaseChange>,
     /// The address that is offered, if this machine never had it: another may use it of its own accord, which is to be
-    /// found out before the answer is sent. If one does, say so by [`Leases::on_conflict`] and answer anew.
+    /// found out before the answer is sent. If one does, say so by [`Leases::on_conflict`] and answer anew. Without an
+    /// answer: the address that the machine says another uses. It keeps it unless one is found, and that is said so.
     pub untried: Option<Ipv4Addr>,
+    /// Whether the address is a stranger's, which keeps it if it uses it: where that can't be found out, nothing is sent
+    /// and [`Leases::withdraw`] called.
+    pub displaces: bool,
+    /// The options that the answer had no room for, by number.
+    pub left_out: Vec<u8>,
     /// What happened, for the log, the counters and the timeline.
     pub event: DhcpEvent,
 }
@@ -68,6 +74,14 @@ pub enum Decision {
     Quarantined(Ipv4Addr),
     /// It said something of an address that isn't its, or more often than can be true.
     NotBelieved(Ipv4Addr),
+    /// Somebody gave the address back in its name, from elsewhere.
+    NotFromIt(Ipv4Addr),
+    /// It is said to have given up the address that it boots or runs with.
+    Kept(Ipv4Addr),
+    /// It says that another uses its address, which is looked into.
+    Doubted(Ipv4Addr),
+    /// It is a stranger, and says that it has an address that it was not offered.
+    NoRecord(Ipv4Addr),
     /// There is no address for it.
     NoAddress(NoAddress),
     /// It must not use that address.
@@ -109,6 +123,10 @@ impl Decision {
             | Self::Released(a)
             | Self::Quarantined(a)
             | Self::NotBelieved(a)
+            | Self::NotFromIt(a)
+            | Self::Kept(a)
+            | Self::Doubted(a)
+            | Self::NoRecord(a)
             | Self::Refused(a)
             | Self::WrongSubnet(a)
             | Self::NotOurs(a)
@@ -139,6 +157,16 @@ impl fmt::Display for Decision {
                 write!(f, "It found {a} in use by another machine; nobody is given it for ten minutes.")
             }
             Self::NotBelieved(a) => write!(f, "What it says of {a} is not believed: it is not its address."),
+            Self::NotFromIt(a) => {
+                write!(f, "Somebody gave {a} back in its name, from another address, which is not believed.")
+            }
+            Self::Kept(a) => {
+                write!(f, "It is said to give {a} up, while it boots or runs from here, so it keeps it.")
+            }
+            Self::Doubted(a) => write!(f, "It says that another machine uses {a}, which is looked into."),
+            Self::NoRecord(a) => {
+                write!(f, "It was not offered {a} here, and has to ask for an address first.")
+            }
             Self::NoAddress(why) => why.fmt(f),
             Self::Refused(a) => write!(f, "It may not use {a}: another machine has it, or it has another."),
             Self::WrongSubnet(a) => write!(f, "It may not use {a} on this subnet."),

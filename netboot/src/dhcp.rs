@@ -15,6 +15,7 @@ use crate::leases::{Chosen, LeaseChange, LeaseState, Leases, Standing, Wish};
 use crate::options::{IPXE_ENCAPSULATED, VENDOR_ENCAPSULATED};
 use crate::packet::Packet;
 use crate::plan::{BootPlan, plan};
+use crate::pool::PoolRange;
 use crate::pxe::{Asker, Method, Stage};
 use crate::reply::{Destination, Header, Reply, Writer};
 use crate::settings::{Interface, Settings};
@@ -23,6 +24,10 @@ use crate::subnet::Subnet;
 /// The longest lease of a machine that the site doesn't know, in seconds. A flood of made-up machines that take the
 /// whole pool gives it back within this time.
 const STRANGER_LEASE_TIME: u32 = 3600;
+
+/// One in so many addresses of a pool is kept for clients without an address of their own, if there are that many of them.
+/// Machines that the site doesn't know get the others.
+const CLIENTS_SHARE: u32 = 4;
 
 /// How many servers of one kind are told; the rest of the list is left out, so that the answer stays small.
 const MAX_SERVERS: usize = 8;
@@ -49,18 +54,25 @@ pub fn respond(
             && packet.server_override() != Some(address)
             && site.client_by_address(address).is_none_or(|client| client.mac == packet.mac)
     };
+    let knows = |mac| site.client_by_mac(mac).is_some();
+    let kept = |pool: PoolRange| {
+        let clients = u32::try_from(site.clients_without_address()).unwrap_or(u32::MAX);
+        (pool.len() / CLIENTS_SHARE).min(clients)
+    };
     let wish = Wish {
         mac: packet.mac,
-        known: plan.client.is_some(),
         reserved: plan.address.filter(|address| usable(*address)),
         requested: packet.options.requested_address(),
         pool: settings.pool,
+        kept: settings.pool.filter(|_| plan.client.is_none()).map_or(0, kept),
         link: settings.subnet_of(iface),
+        can_try: settings.subnet_of(iface) == iface.subnet(),
+        knows: &knows,
         usable: &usable,
     };
     let subnet = settings.subnet_of(iface);
     let exchange = Exchange { packet, iface, subnet, settings, asker: &asker, plan: &plan, wish, now };
-    let Answer { decision, reply, changes, untried } = exchange.answer(leases);
+    let Answer { decision, reply, changes, untried, displaces, left_out } = exchange.answer(leases);
     let answered = reply.as_ref().map(|(kind, _)| *kind);
     let event = DhcpEvent {
         asked: packet.options.message_type(),
@@ -73,7 +85,7 @@ pub fn respond(
         plan,
     };
     let untried = decision.address().filter(|_| untried);
-    Outcome { reply: reply.map(|(_, reply)| reply), changes, untried, event }
+    Outcome { reply: reply.map(|(_, reply)| reply), changes, untried, displaces, left_out, event }
 }
 
 /// One request and all that bears on its answer.
@@ -93,11 +105,20 @@ struct Answer {
     reply: Option<(MessageType, Reply)>,
     changes: Vec<LeaseChange>,
     untried: bool,
+    displaces: bool,
+    left_out: Vec<u8>,
 }
 
 impl Answer {
     fn silence(decision: Decision) -> Self {
-        Self { decision, reply: None, changes: Vec::new(), untried: false }
+        Self {
+            decision,
+            reply: None,
+            changes: Vec::new(),
+            untried: false,
+            displaces: false,
+            left_out: Vec::new(),
+        }
     }
 }
 
@@ -150,16 +171,18 @@ impl Exchange<'_> {
 
     fn discover(&self, leases: &mut Leases) -> Answer {
         match leases.offer(&self.wish, self.now) {
-            Ok(Chosen { address, untried }) => {
+            Ok(Chosen { address, untried, displaces }) => {
                 let answer = self.lease(MessageType::Offer, address, Decision::Offered(address), Vec::new());
-                Answer { untried, ..answer }
+                Answer { untried, displaces, ..answer }
             }
             Err(why) => Answer::silence(Decision::NoAddress(why)),
         }
     }
 
     /// RFC 2131 §4.3.2. A client without a record with us may keep what it asks for if that is free: an
-    /// authoritative server that lost its leases must not take addresses away from machines that run.
+    /// authoritative server that lost its leases must not take addresses away from machines that run. A machine that the
+    /// site doesn't know needs a record, which an offer makes: a request alone can be made up, one for each address, and
+    /// no offer means that nobody has looked who uses the address.
     fn request(&self, leases: &mut Leases) -> Answer {
         let options = &self.packet.options;
         let (state, address) = match (options.server_identifier(), self.packet.ciaddr) {
@@ -178,6 +201,7 @@ impl Exchange<'_> {
         let granted = match leases.standing(&self.wish, address, self.now) {
             Standing::Its => true,
             Standing::Old => state == State::Renewing && self.settings.can_have(address, self.iface),
+            Standing::Free if self.plan.client.is_none() => return self.unrecorded(state, address),
             Standing::Free if state == State::Selecting || self.settings.authoritative => true,
             Standing::Free => return Answer::silence(Decision::NotOurs(address)),
             Standing::Not => false,
@@ -194,6 +218,15 @@ impl Exchange<'_> {
         self.lease(MessageType::Ack, address, decision, changes)
     }
 
+    /// A stranger speaks of a lease that there is no record of. One that runs keeps its address to the end of its lease,
+    /// whoever gave it that; one that starts asks anew at once if it is told, which is faster than silence.
+    fn unrecorded(&self, state: State, address: Ipv4Addr) -> Answer {
+        match state {
+            State::Renewing => Answer::silence(Decision::NoRecord(address)),
+            State::Selecting | State::InitReboot => self.refuse(state, Decision::NoRecord(address)),
+        }
+    }
+
     /// A NAK, where we may speak for the subnet.
     fn refuse(&self, state: State, decision: Decision) -> Answer {
         if state != State::Selecting && !self.settings.authoritative {
@@ -206,22 +239,47 @@ impl Exchange<'_> {
             relay if relay.is_unspecified() => Destination::Broadcast,
             relay => Destination::Relay(relay),
         };
-        let reply = Reply { bytes: writer.finish(), to };
-        Answer { decision, reply: Some((MessageType::Nak, reply)), changes: Vec::new(), untried: false }
+        let reply = Reply { bytes: writer.finish().0, to };
+        Answer { reply: Some((MessageType::Nak, reply)), ..Answer::silence(decision) }
     }
 
     fn release(&self, leases: &mut Leases) -> Answer {
         let address = self.packet.ciaddr;
+        if !self.may_be_from(address) {
+            return Answer::silence(Decision::NotFromIt(address));
+        }
+        if self.packet.busy && leases.is_its(self.packet.mac, address, self.now) {
+            return Answer::silence(Decision::Kept(address));
+        }
         match leases.release(self.packet.mac, address, self.now) {
             Some(change) => Answer { changes: vec![change], ..Answer::silence(Decision::Released(address)) },
             None => Answer::silence(Decision::NotBelieved(address)),
         }
     }
 
+    /// Whether a message is from the machine that has that address, as far as can be seen: it gives its address back by
+    /// unicast from there (RFC 2131 §4.4.6). On our link no relay is between us; behind one, its word is taken.
+    fn may_be_from(&self, address: Ipv4Addr) -> bool {
+        if self.packet.giaddr.is_unspecified() {
+            return self.packet.source.is_none_or(|source| source == address);
+        }
+        !self.iface.contains(address) && self.subnet.contains(address)
+    }
+
+    /// A DECLINE is broadcast from no address, so anyone can send it in another's name. On our link whoever else uses the
+    /// address can be asked; elsewhere it is believed of a machine that does not boot or run from here just now.
     fn decline(&self, leases: &mut Leases) -> Answer {
         let Some(address) = self.packet.options.requested_address() else {
             return Answer::silence(Decision::Incomplete);
         };
+        if leases.is_its(self.packet.mac, address, self.now) {
+            if self.iface.contains(address) {
+                return Answer { untried: true, ..Answer::silence(Decision::Doubted(address)) };
+            }
+            if self.packet.busy {
+                return Answer::silence(Decision::Kept(address));
+            }
+        }
         let change = leases.decline(self.packet.mac, address, self.settings.pool, self.now);
         let decision = match change {
             Some(LeaseChange::Set(lease)) if lease.state == LeaseState::Declined => {
@@ -245,8 +303,13 @@ impl Exchange<'_> {
         header.ciaddr = ciaddr;
         let mut writer = Writer::new(self.packet, &header, self.server_identifier());
         self.parameters(&mut writer, &header.file);
-        let reply = Reply { bytes: writer.finish(), to: Destination::Client(ciaddr) };
-        Answer { reply: Some((MessageType::Ack, reply)), ..Answer::silence(Decision::Informed(ciaddr)) }
+        let (bytes, left_out) = writer.finish();
+        let reply = Reply { bytes, to: Destination::Client(ciaddr) };
+        Answer {
+            reply: Some((MessageType::Ack, reply)),
+            left_out,
+            ..Answer::silence(Decision::Informed(ciaddr))
+        }
     }
 
     /// An OFFER or an ACK of `address` (RFC 2131 §4.3.1, table 3).
@@ -270,8 +333,9 @@ impl Exchange<'_> {
             writer.push(DhcpOption::Rebinding(time - time / 8));
         }
         self.parameters(&mut writer, &header.file);
-        let reply = Reply { bytes: writer.finish(), to: self.destination(address) };
-        Answer { decision, reply: Some((kind, reply)), changes, untried: false }
+        let (bytes, left_out) = writer.finish();
+        let reply = Reply { bytes, to: self.destination(address) };
+        Answer { reply: Some((kind, reply)), changes, left_out, ..Answer::silence(decision) }
     }
 
     fn lease_time(&self) -> u32 {

@@ -1,14 +1,19 @@
 //! Which machine has which address, until when.
 //!
 //! In memory: one entry per address, found by address; an index from machine to its addresses (at most one leased
-//! and one offered); all entries by the second in which they end, so that the one that ended longest ago is found
-//! without a search. An entry stays after its end until another machine needs its address, so that a machine gets
+//! and one offered); each pool's entries by the second in which they end, so that the one that ended longest ago is
+//! found without a search. An entry stays after its end until another machine needs its address, so that a machine gets
 //! back what it had.
 //!
 //! Machines are told apart by their Ethernet address: the ROM, iPXE and the operating system of one machine send
 //! different client identifiers and must get the same address.
 //!
-//! The network can't make the table grow: its entries are addresses of pools or of the site's clients.
+//! The network can't make the table grow: its entries are addresses of pools or of the site's clients. Nor can it keep
+//! clients out: machines that the site doesn't know (strangers) leave a part of each pool to those that it does, and what
+//! strangers have beyond their need goes to a client that finds nothing else. Whether they need it is found out by asking
+//! for the address, so a stranger that runs keeps it.
+
+mod choose;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -90,14 +95,18 @@ pub enum NoAddress {
 /// Who wants an address, and what it may have.
 pub(crate) struct Wish<'a> {
     pub(crate) mac: MacAddr,
-    /// Whether the site knows it. Such a machine is not kept waiting by offers to strangers.
-    pub(crate) known: bool,
     /// The address of its own.
     pub(crate) reserved: Option<Ipv4Addr>,
     /// The address that it asks for.
     pub(crate) requested: Option<Ipv4Addr>,
     pub(crate) pool: Option<PoolRange>,
+    /// How many of the pool's last addresses are kept for others than this machine.
+    pub(crate) kept: u32,
     pub(crate) link: Subnet,
+    /// Whether it can be found out who uses an address.
+    pub(crate) can_try: bool,
+    /// Whether the site knows a machine. Such a one is not kept waiting by what strangers have.
+    pub(crate) knows: &'a dyn Fn(MacAddr) -> bool,
     /// Whether an address may be given to this machine at all: it is on the link, nobody else's own, not a router's.
     pub(crate) usable: &'a dyn Fn(Ipv4Addr) -> bool,
 }
@@ -106,8 +115,10 @@ pub(crate) struct Wish<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) address: Ipv4Addr,
-    /// Whether this machine never had it, nor was offered it.
+    /// Whether this machine never had it, nor was offered it; or it is a stranger's yet.
     pub(crate) untried: bool,
+    /// Whether a stranger has it, which keeps it if it uses it.
+    pub(crate) displaces: bool,
 }
 
 /// How an address that a machine says is its own stands to it.
@@ -127,7 +138,16 @@ pub(crate) enum Standing {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     lease: Lease,
-    known: bool,
+    /// The stranger's lease that this offer is to end.
+    displaced: Option<Lease>,
+    /// When its machine was seen to use it, as far as anybody looked.
+    seen: u64,
+}
+
+impl Entry {
+    fn new(lease: Lease) -> Self {
+        Self { lease, displaced: None, seen: 0 }
+    }
 }
 
 /// How far a pool's never used addresses were looked through.
@@ -142,8 +162,11 @@ struct Scan {
 #[derive(Debug, Default)]
 pub struct Leases {
     entries: HashMap<Ipv4Addr, Entry>,
+    /// Of each machine those that it has or had, and those that it may lose.
     by_mac: HashMap<MacAddr, Vec<Ipv4Addr>>,
     by_end: BTreeSet<(u64, Ipv4Addr)>,
+    /// The same of each pool that was ever asked for an address, so that one that is exhausted finds its own.
+    pools: HashMap<PoolRange, BTreeSet<(u64, Ipv4Addr)>>,
     declined: BTreeSet<(u64, Ipv4Addr)>,
     scans: HashMap<PoolRange, Scan>,
 }
@@ -161,7 +184,7 @@ impl Leases {
         let mut leases = Self::new();
         for change in changes {
             match change {
-                LeaseChange::Set(lease) => leases.put(Entry { lease, known: true }),
+                LeaseChange::Set(lease) => leases.put(Entry::new(lease)),
                 LeaseChange::Removed(address) => leases.remove(address),
             }
         }
@@ -174,7 +197,7 @@ impl Leases {
         let mut all: Vec<_> = self
             .entries
             .values()
-            .map(|entry| entry.lease)
+            .map(|entry| entry.displaced.unwrap_or(entry.lease))
             .filter(|lease| lease.state != LeaseState::Offered)
             .collect();
         all.sort_by_key(|lease| lease.address);
@@ -203,7 +226,8 @@ impl Leases {
     /// The lease that machine has.
     #[must_use]
     pub fn by_mac(&self, mac: MacAddr, now: u64) -> Option<&Lease> {
-        self.by_mac.get(&mac)?.iter().find_map(|address| self.by_address(*address, now))
+        let mut all = self.by_mac.get(&mac)?.iter().filter_map(|address| self.by_address(*address, now));
+        all.find(|lease| lease.mac == mac)
     }
 
     /// Who is behind an address: the machine that has leased it, or if nobody has, the client whose own it is
@@ -223,16 +247,35 @@ impl Leases {
 }
 
 impl Leases {
-    /// The address that `mac` was just offered was found in use by another machine, which has it from elsewhere. Nobody
-    /// is given it for a while.
+    /// The address that `mac` was just offered, or has, was found in use by another machine, `user` if it is known which.
+    /// If that is the stranger who was to lose it, it keeps it; else it has it from elsewhere, and nobody is given it for
+    /// a while.
     pub fn on_conflict(
         &mut self,
         mac: MacAddr,
         address: Ipv4Addr,
+        user: Option<MacAddr>,
         pool: Option<PoolRange>,
         now: u64,
     ) -> Option<LeaseChange> {
-        self.decline(mac, address, pool, now)
+        let entry = self.entries.get(&address)?;
+        match entry.displaced.filter(|lease| Some(lease.mac) == user && entry.lease.mac == mac) {
+            Some(lease) => {
+                self.put(Entry { seen: now, ..Entry::new(lease) });
+                None
+            }
+            None => self.decline(mac, address, pool, now),
+        }
+    }
+
+    /// It could not be found out whether the stranger uses the address that `mac` was to be offered: it keeps it.
+    pub fn withdraw(&mut self, mac: MacAddr, address: Ipv4Addr) {
+        if let Some(entry) = self.entries.get(&address)
+            && entry.lease.mac == mac
+            && let Some(lease) = entry.displaced
+        {
+            self.put(Entry::new(lease));
+        }
     }
 }
 
@@ -242,17 +285,26 @@ impl Leases {
         let address = self.choose(wish, now)?;
         let untried = self.entries.get(&address).is_none_or(|entry| entry.lease.mac != wish.mac);
         self.drop_offers(wish.mac, address, now);
-        if self.by_address(address, now).is_none() {
+        let bound = self.by_address(address, now).copied();
+        // It was offered it before, and the stranger's lease waits behind that.
+        let waiting = self.entries.get(&address).and_then(|entry| entry.displaced);
+        let waiting = waiting.filter(|lease| lease.mac != wish.mac && lease.expires > now);
+        let displaced = bound.filter(|lease| lease.mac != wish.mac).or(waiting);
+        if bound.is_none_or(|lease| lease.mac != wish.mac) {
             let expires = now.saturating_add(OFFER_HOLD);
             let lease = Lease { address, mac: wish.mac, state: LeaseState::Offered, expires };
-            self.put(Entry { lease, known: wish.known });
+            self.put(Entry { displaced, ..Entry::new(lease) });
         }
-        Ok(Chosen { address, untried })
+        let displaces = displaced.is_some();
+        Ok(Chosen { address, untried: untried || displaces, displaces })
     }
 
     /// How `address` stands to the machine.
     pub(crate) fn standing(&self, wish: &Wish<'_>, address: Ipv4Addr, now: u64) -> Standing {
-        let runs = self.runs(address, now);
+        // Who shows that it runs loses nothing.
+        let waits = self.entries.get(&address).and_then(|entry| entry.displaced.as_ref());
+        let runs = waits.filter(|lease| lease.mac == wish.mac && lease.expires > now);
+        let runs = runs.or_else(|| self.runs(address, now));
         let its = runs.is_some_and(|lease| lease.mac == wish.mac && lease.state != LeaseState::Declined);
         let not = match runs {
             Some(lease) if its && lease.state == LeaseState::Bound => Standing::Old,
@@ -283,7 +335,7 @@ impl Leases {
     pub(crate) fn bind(&mut self, wish: &Wish<'_>, address: Ipv4Addr, expires: u64) -> Vec<LeaseChange> {
         let mut changes = self.remove_others(wish, address);
         let lease = Lease { address, mac: wish.mac, state: LeaseState::Bound, expires };
-        self.put(Entry { lease, known: wish.known });
+        self.put(Entry::new(lease));
         changes.push(LeaseChange::Set(lease));
         changes
     }
@@ -295,12 +347,9 @@ impl Leases {
 
     /// The machine gives its address back. `None`: it wasn't its.
     pub(crate) fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now: u64) -> Option<LeaseChange> {
-        let entry = *self.entries.get(&address)?;
-        if entry.lease.mac != mac || self.by_address(address, now).is_none() {
-            return None;
-        }
-        let lease = Lease { state: LeaseState::Released, expires: now, ..entry.lease };
-        self.put(Entry { lease, ..entry });
+        let lease = *self.by_address(address, now).filter(|lease| lease.mac == mac)?;
+        let lease = Lease { state: LeaseState::Released, expires: now, ..lease };
+        self.put(Entry::new(lease));
         Some(LeaseChange::Set(lease))
     }
 
@@ -313,8 +362,7 @@ impl Leases {
         pool: Option<PoolRange>,
         now: u64,
     ) -> Option<LeaseChange> {
-        let runs = *self.runs(address, now)?;
-        if runs.mac != mac || runs.state == LeaseState::Declined {
+        if !self.is_its(mac, address, now) {
             return None;
         }
         while self.declined.first().is_some_and(|(end, _)| *end <= now) {
@@ -328,89 +376,13 @@ impl Leases {
             false => (LeaseState::Declined, now.saturating_add(QUARANTINE)),
         };
         let lease = Lease { address, mac, state, expires };
-        self.put(Entry { lease, known: false });
+        self.put(Entry::new(lease));
         Some(LeaseChange::Set(lease))
     }
 
-    fn choose(&mut self, wish: &Wish<'_>, now: u64) -> Result<Ipv4Addr, NoAddress> {
-        if let Some(own) = wish.reserved
-            && !self.taken(own, wish.mac, now)
-        {
-            return Ok(own);
-        }
-        let pool = wish.pool.ok_or(NoAddress::NoPool)?;
-        let usable = |address: Ipv4Addr| pool.contains(address) && (wish.usable)(address);
-        if let Some(had) = self.had(wish.mac).find(|address| usable(*address)) {
-            return Ok(had);
-        }
-        if let Some(asked) = wish.requested
-            && usable(asked)
-            && !self.entries.contains_key(&asked)
-            && self.entries.len() < MAX_ENTRIES
-        {
-            return Ok(asked);
-        }
-        self.never_used(pool, &usable, now)
-            .or_else(|| self.ended_longest_ago(&usable, now))
-            .or_else(|| if wish.known { self.offered_to_stranger(&usable, now) } else { None })
-            .ok_or(NoAddress::Exhausted(pool))
-    }
-
-    /// The addresses that the machine has or had: on one link one that is leased, or else those it was offered.
-    fn had(&self, mac: MacAddr) -> impl Iterator<Item = Ipv4Addr> {
-        self.by_mac.get(&mac).into_iter().flatten().copied()
-    }
-
-    fn never_used(
-        &mut self,
-        pool: PoolRange,
-        usable: &dyn Fn(Ipv4Addr) -> bool,
-        now: u64,
-    ) -> Option<Ipv4Addr> {
-        if self.entries.len() >= MAX_ENTRIES {
-            return None;
-        }
-        let entries = &self.entries;
-        let fresh = |from: u32| {
-            (from..pool.len()).find(|offset| {
-                let address = Ipv4Addr::from_bits(pool.first().to_bits() + offset);
-                usable(address) && !entries.contains_key(&address)
-            })
-        };
-        let scan = self.scans.entry(pool).or_default();
-        let mut found = fresh(scan.next);
-        if found.is_none() && scan.next > 0 && now >= scan.again {
-            scan.again = now + 1;
-            found = fresh(0);
-        }
-        scan.next = found.map_or(pool.len(), |offset| offset + 1);
-        found.map(|offset| Ipv4Addr::from_bits(pool.first().to_bits() + offset))
-    }
-
-    /// The usable address whose entry ended longest ago. Ended entries on the way that this machine can't use and
-    /// that are nobody's lease any more are forgotten, so that they are not met again.
-    fn ended_longest_ago(&mut self, usable: &dyn Fn(Ipv4Addr) -> bool, now: u64) -> Option<Ipv4Addr> {
-        loop {
-            let (end, address) = *self.by_end.first()?;
-            if end > now {
-                return None;
-            }
-            if usable(address) {
-                return Some(address);
-            }
-            self.remove(address);
-        }
-    }
-
-    fn offered_to_stranger(&self, usable: &dyn Fn(Ipv4Addr) -> bool, now: u64) -> Option<Ipv4Addr> {
-        let offers = (now, Ipv4Addr::UNSPECIFIED)..=(now.saturating_add(OFFER_HOLD), Ipv4Addr::BROADCAST);
-        self.by_end.range(offers).map(|(_, address)| *address).find(|address| {
-            usable(*address)
-                && self
-                    .entries
-                    .get(address)
-                    .is_some_and(|entry| entry.lease.state == LeaseState::Offered && !entry.known)
-        })
+    /// Whether the machine has that address, or is offered it.
+    pub(crate) fn is_its(&self, mac: MacAddr, address: Ipv4Addr, now: u64) -> bool {
+        self.runs(address, now).is_some_and(|lease| lease.mac == mac && lease.state != LeaseState::Declined)
     }
 
     /// The entry of an address that has not ended.
@@ -426,12 +398,13 @@ impl Leases {
     /// Ends the machine's offers of other addresses than `but`.
     fn drop_offers(&mut self, mac: MacAddr, but: Ipv4Addr, now: u64) {
         for address in self.by_mac.get(&mac).cloned().unwrap_or_default() {
-            if let Some(entry) = self.entries.get(&address).copied()
-                && entry.lease.state == LeaseState::Offered
+            if let Some(Entry { lease, displaced, .. }) = self.entries.get(&address).copied()
+                && lease.state == LeaseState::Offered
+                && lease.mac == mac
                 && address != but
             {
-                let expires = entry.lease.expires.min(now);
-                self.put(Entry { lease: Lease { expires, ..entry.lease }, ..entry });
+                let ended = Lease { expires: lease.expires.min(now), ..lease };
+                self.put(Entry::new(displaced.unwrap_or(ended)));
             }
         }
     }
@@ -441,8 +414,28 @@ impl Leases {
     fn remove_others(&mut self, wish: &Wish<'_>, but: Ipv4Addr) -> Vec<LeaseChange> {
         let mut others = self.by_mac.get(&wish.mac).cloned().unwrap_or_default();
         others.retain(|address| *address != but && wish.link.contains(*address));
-        others.iter().for_each(|address| self.remove(*address));
-        others.into_iter().map(LeaseChange::Removed).collect()
+        let mut changes = Vec::new();
+        for address in others {
+            match self.entries.get(&address).copied() {
+                // It was to lose that one, and has another now.
+                Some(entry) if entry.lease.mac != wish.mac => self.put(Entry::new(entry.lease)),
+                Some(Entry { displaced: Some(lease), .. }) => {
+                    self.put(Entry::new(lease));
+                    continue;
+                }
+                _ => self.remove(address),
+            }
+            changes.push(LeaseChange::Removed(address));
+        }
+        changes
+    }
+
+    /// Forgets what an address's entry says; a stranger's lease that waits behind it is there again.
+    fn forget(&mut self, address: Ipv4Addr) {
+        match self.entries.get(&address).and_then(|entry| entry.displaced) {
+            Some(lease) => self.put(Entry::new(lease)),
+            None => self.remove(address),
+        }
     }
 
     /// Makes `entry` its address's. With [`Self::remove`] the only places that write to the table.
@@ -451,21 +444,31 @@ impl Leases {
         self.remove(address);
         self.entries.insert(address, entry);
         self.by_end.insert((expires, address));
+        for (_, ends) in self.pools.iter_mut().filter(|(pool, _)| pool.contains(address)) {
+            ends.insert((expires, address));
+        }
+        let named = (state != LeaseState::Declined).then_some(mac);
+        for mac in named.into_iter().chain(entry.displaced.map(|lease| lease.mac)) {
+            self.by_mac.entry(mac).or_default().push(address);
+        }
         if state == LeaseState::Declined {
             self.declined.insert((expires, address));
-        } else {
-            self.by_mac.entry(mac).or_default().push(address);
         }
     }
 
     fn remove(&mut self, address: Ipv4Addr) {
-        let Some(Entry { lease, .. }) = self.entries.remove(&address) else { return };
+        let Some(Entry { lease, displaced, .. }) = self.entries.remove(&address) else { return };
         self.by_end.remove(&(lease.expires, address));
+        for (_, ends) in self.pools.iter_mut().filter(|(pool, _)| pool.contains(address)) {
+            ends.remove(&(lease.expires, address));
+        }
         self.declined.remove(&(lease.expires, address));
-        if let Some(addresses) = self.by_mac.get_mut(&lease.mac) {
-            addresses.retain(|a| *a != address);
-            if addresses.is_empty() {
-                self.by_mac.remove(&lease.mac);
+        for mac in [Some(lease.mac), displaced.map(|lease| lease.mac)].into_iter().flatten() {
+            if let Some(addresses) = self.by_mac.get_mut(&mac) {
+                addresses.retain(|a| *a != address);
+                if addresses.is_empty() {
+                    self.by_mac.remove(&mac);
+                }
             }
         }
     }

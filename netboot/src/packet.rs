@@ -51,6 +51,10 @@ pub struct Packet {
     /// Whether it comes from an iPXE that we have given the machine; see [`Reloads`](crate::Reloads). Not in the
     /// bytes: whoever remembers sets it.
     pub reloaded: bool,
+    /// The address that it came from. Not in the bytes: whoever receives it sets it; `None`: unknown.
+    pub source: Option<Ipv4Addr>,
+    /// Whether the machine boots just now, or runs from a disk of ours. Not in the bytes: whoever knows sets it.
+    pub busy: bool,
 }
 
 /// Why a datagram is no DHCP request for us. All of these are the sender's doing; there is no answer to them.
@@ -124,6 +128,8 @@ impl Packet {
             mac: MacAddr::new(octets),
             options: options(header, area),
             reloaded: false,
+            source: None,
+            busy: false,
         })
     }
 

@@ -101,6 +101,8 @@ fn made(asker: &Asker, iface: &Interface, site: &Site, settings: &Settings, with
             plan.address = address(client, iface, settings, &mut plan.why);
             let (options, wrong) = site_options::of_site(site, client.map(AsRef::as_ref));
             plan.why.extend(options.iter().map(|option| Reason::SiteOption(option.code)));
+            let cramped = site_options::cramped(&options);
+            plan.why.extend((!cramped.is_empty()).then_some(Reason::SiteOptionsMayNotFit(cramped)));
             plan.why.extend(wrong.into_iter().map(|(text, error)| Reason::SiteOptionWrong(text, error)));
             plan.options = options;
         }

@@ -39,6 +39,12 @@ impl PoolRange {
         }
     }
 
+    /// The pool without so many of its last addresses; the first always stays.
+    pub(crate) fn without_last(self, count: u32) -> Self {
+        let last = self.last.to_bits().saturating_sub(count).max(self.first.to_bits());
+        Self { last: Ipv4Addr::from_bits(last), ..self }
+    }
+
     /// Its lowest address.
     #[must_use]
     pub fn first(self) -> Ipv4Addr {

@@ -107,7 +107,14 @@ pub fn respond_as_proxy(
     let (server, secs) = (packet.options.server_identifier(), packet.secs);
     let event =
         DhcpEvent { asked, answered, address: decision.address(), server, secs, decision, asker, plan };
-    Outcome { reply: reply.map(|(_, reply)| reply), changes: Vec::new(), untried: None, event }
+    Outcome {
+        reply: reply.map(|(_, reply)| reply),
+        changes: Vec::new(),
+        untried: None,
+        displaces: false,
+        left_out: Vec::new(),
+        event,
+    }
 }
 
 /// One request, and all that bears on its answer.
@@ -210,7 +217,8 @@ impl Proxy<'_> {
         if self.is_ipxe() {
             writer.push_raw(IPXE_ENCAPSULATED, &crate::dhcp::NO_PXEDHCP);
         }
-        writer.finish()
+        // All that is in it fits the shortest answer.
+        writer.finish().0
     }
 
     fn is_ipxe(&self) -> bool {

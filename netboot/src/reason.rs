@@ -10,6 +10,7 @@ use crate::offer::MAX_OFFERED;
 use crate::plan::MAX_FILE_LEN;
 use crate::pool::PoolRange;
 use crate::pxe::Firmware;
+use crate::reply::ROOM_FOR_OTHERS;
 use crate::site_options::SiteOptionError;
 
 /// One step of the reasoning, a whole sentence when printed.
@@ -36,6 +37,8 @@ pub enum Reason {
     NoPool,
     /// The site gives it a DHCP option.
     SiteOption(u8),
+    /// These options of the site may find no room beside those that come first.
+    SiteOptionsMayNotFit(Vec<u8>),
     /// The site gives it a DHCP option that is none.
     SiteOptionWrong(String, SiteOptionError),
     /// Another server gives the addresses.
@@ -115,6 +118,14 @@ impl fmt::Display for Reason {
                 f.write_str("It has no address of its own and there is no pool, so it gets no address.")
             }
             Self::SiteOption(code) => write!(f, "It is told DHCP option {code} as the site says."),
+            Self::SiteOptionsMayNotFit(codes) => {
+                let codes = codes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                write!(
+                    f,
+                    "DHCP option {codes} may be left out: {ROOM_FOR_OTHERS} bytes of such options fit any answer, \
+                     and more only if it says that it takes long ones."
+                )
+            }
             Self::SiteOptionWrong(text, error) => {
                 write!(f, "Its dhcp_option {text:?} is left out: {error}.")
             }

@@ -9,7 +9,7 @@ use dhcproto::Encodable;
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode, UnknownOption};
 use site::MacAddr;
 
-use crate::options::SUBNET_SELECTION;
+use crate::options::{IPXE_ENCAPSULATED, SUBNET_SELECTION};
 use crate::packet::Packet;
 use crate::site_options::SiteOption;
 
@@ -27,6 +27,14 @@ const HEADERS: usize = 28;
 
 /// Room for the options without which no client can use an answer: types, times, mask and router.
 const ESSENTIAL: usize = 64;
+
+/// The options without which a client can't use an answer, or does not boot: what the answer is and whose, the address's
+/// times, mask and router, the program and what marks it as meant for firmware. What else there is must leave them room.
+const FIRST: [u8; 14] = [1, 3, 43, 51, 53, 54, 58, 59, 60, 66, 67, 97, SUBNET_SELECTION, IPXE_ENCAPSULATED];
+
+/// How many bytes of other options fit any answer: what is left of the shortest beside the header, the longest name of a
+/// boot program, and the rest of those that come first.
+pub(crate) const ROOM_FOR_OTHERS: usize = 80;
 
 /// Where a DHCP answer goes (RFC 2131 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +83,9 @@ impl Header {
 
 /// An answer in the making.
 pub(crate) struct Writer {
-    bytes: Vec<u8>,
+    header: Vec<u8>,
+    /// Each option's code, and its bytes.
+    options: Vec<(u8, Vec<u8>)>,
     /// How long it may become before the relay's option and the end mark.
     room: usize,
     relay_information: Option<Vec<u8>>,
@@ -124,13 +134,14 @@ impl Writer {
             Some(_) => (relay_information, longest - echoed - 1),
             None => (None, longest - 1),
         };
-        let mut writer = Self { bytes, room, relay_information, subnet, theirs: Vec::new() };
+        let (options, theirs) = (Vec::new(), Vec::new());
+        let mut writer = Self { header: bytes, options, room, relay_information, subnet, theirs };
         writer.push(DhcpOption::MessageType(header.kind));
         writer.push(DhcpOption::ServerIdentifier(server));
         writer
     }
 
-    /// From now on the site's options come before ours. They are written right away.
+    /// From now on the site's options come before ours.
     pub(crate) fn push_site(&mut self, packet: &Packet, options: &[SiteOption], but: Option<u8>) {
         for SiteOption { code, forced, value } in options.iter().filter(|option| Some(option.code) != but) {
             if (*forced || packet.options.asks_for((*code).into())) && self.push_raw(*code, value) {
@@ -139,19 +150,17 @@ impl Writer {
         }
     }
 
-    /// Adds an option, unless it doesn't fit any more, or the site has set it.
+    /// Adds an option, unless the site has set it.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for this call")]
     pub(crate) fn push(&mut self, option: DhcpOption) -> bool {
-        if self.theirs.contains(&OptionCode::from(&option).into()) {
-            return false;
+        let code = OptionCode::from(&option).into();
+        let ours = !self.theirs.contains(&code);
+        if ours {
+            let mut bytes = Vec::new();
+            encode(&option, &mut bytes);
+            self.options.push((code, bytes));
         }
-        let before = self.bytes.len();
-        encode(&option, &mut self.bytes);
-        let fits = self.bytes.len() <= self.room;
-        if !fits {
-            self.bytes.truncate(before);
-        }
-        fits
+        ours
     }
 
     /// Adds an option that dhcproto has no type for.
@@ -179,22 +188,37 @@ impl Writer {
         }
     }
 
-    /// The finished answer: the relay's option last, as RFC 3046 §2.1 has it, the end mark, and zeros.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    /// The finished answer, and the options that it had no room for. The relay's option comes last, as RFC 3046 §2.1 has it,
+    /// then the end mark, and zeros.
+    pub(crate) fn finish(mut self) -> (Vec<u8>, Vec<u8>) {
         if let Some(subnet) = self.subnet {
             self.push_raw(SUBNET_SELECTION, &subnet.octets());
         }
+        let mut left = self.room.saturating_sub(self.header.len());
+        let mut fits = vec![false; self.options.len()];
+        for first in [true, false] {
+            for ((code, bytes), fits) in self.options.iter().zip(&mut fits) {
+                if FIRST.contains(code) == first && bytes.len() <= left {
+                    left -= bytes.len();
+                    *fits = true;
+                }
+            }
+        }
+        let (mut bytes, mut left_out) = (self.header, Vec::new());
+        for ((code, option), fits) in self.options.iter().zip(fits) {
+            if fits { bytes.extend_from_slice(option) } else { left_out.push(*code) }
+        }
         if let Some(value) = self.relay_information.take() {
             let option = UnknownOption::new(OptionCode::RelayAgentInformation, value);
-            encode(&DhcpOption::Unknown(option), &mut self.bytes);
+            encode(&DhcpOption::Unknown(option), &mut bytes);
         }
-        self.bytes.push(255);
+        bytes.push(255);
         // The Raspberry Pi discards answers that have pad options *among* the others (raspberrypi/rpi-eeprom#82);
         // after the end mark zeros are no options.
-        if self.bytes.len() < MIN_LEN {
-            self.bytes.resize(MIN_LEN, 0);
+        if bytes.len() < MIN_LEN {
+            bytes.resize(MIN_LEN, 0);
         }
-        self.bytes
+        (bytes, left_out)
     }
 }
 

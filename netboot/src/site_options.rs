@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use site::entity::{CLIENT_TYPE, SITE_DEFAULTS, SITE_TYPE, Values};
 use site::{Client, Site};
 
+use crate::reply::ROOM_FOR_OTHERS;
 use crate::subnet::Subnet;
 
 /// The variable.
@@ -84,6 +85,19 @@ pub(crate) fn of_site(
         }
     }
     (options, wrong)
+}
+
+/// Those that do not fit every answer.
+pub(crate) fn cramped(options: &[SiteOption]) -> Vec<u8> {
+    let mut left = ROOM_FOR_OTHERS;
+    let mut cramped = Vec::new();
+    for SiteOption { code, value, .. } in options {
+        match left.checked_sub(value.len() + 2) {
+            Some(rest) => left = rest,
+            None => cramped.push(*code),
+        }
+    }
+    cramped
 }
 
 impl std::str::FromStr for SiteOption {

@@ -117,6 +117,12 @@ impl Site {
         self.by_address.get(&address)
     }
 
+    /// How many clients' entries name no address.
+    #[must_use]
+    pub fn clients_without_address(&self) -> usize {
+        self.clients.size().saturating_sub(self.by_address.size())
+    }
+
     /// The client with that mainboard: the bytes in the order in which its UUID is written.
     #[must_use]
     pub fn client_by_uuid(&self, uuid: [u8; 16]) -> Option<&Arc<Client>> {

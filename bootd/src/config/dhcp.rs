@@ -16,6 +16,9 @@ use super::{ConfigError, ServedInterface, amounts};
 /// Shortest and longest lease. Shorter ones make clients ask all the time; longer ones never come back.
 const LEASES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 86_400));
 
+/// What is written for a lease that never ends (RFC 2131 §3.3).
+const FOR_EVER: &str = "infinite";
+
 /// How the machines of one subnet are given addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dhcp {
@@ -290,7 +293,10 @@ fn dns(source: &Source, servers: &Spanned<Names>) -> Result<Vec<Ipv4Addr>, Confi
 }
 
 fn lease_time(source: &Source, lease: &Spanned<String>) -> Result<Duration, ConfigError> {
-    let remedy = "write a time from 60s to 30d, for example: lease = \"12h\"";
+    if lease.get_ref() == FOR_EVER {
+        return Ok(Duration::MAX);
+    }
+    let remedy = "write a time from 60s to 30d, for example: lease = \"12h\"; or \"infinite\"";
     match amounts::duration(lease.get_ref()) {
         Some(time) if (LEASES.0..=LEASES.1).contains(&time) => Ok(time),
         Some(_) => {

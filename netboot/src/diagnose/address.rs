@@ -107,16 +107,46 @@ pub(super) fn offer_not_taken(view: &View) -> Option<Finding> {
              bootd capture MAC.",
         )),
         // Had another server won, we had heard whom the REQUEST names.
-        (None, None) => Some(finding(
+        (None, None) if searches_on(view) => Some(finding(
             format!(
-                "It was offered an address {count} times and never asked for it: the offers don't reach it."
+                "It was offered an address {count} times and goes on with the same search: the offers don't reach it."
             ),
             "See whether the offers leave: bootd capture MAC. If they do, the network drops them: a switch with DHCP \
              snooping must trust the port of this server, a firewall must let UDP from port 67 to 68 through, and a \
              relay must know the way back.",
         )),
+        (None, None) => Some(finding(
+            format!(
+                "It was offered an address {count} times and never asked for it: the offers don't reach it, or its firmware \
+                 does not take them."
+            ),
+            "See whether the offers leave: bootd capture MAC. If they do, look whether the network drops them: a switch with \
+             DHCP snooping must trust the port of this server, a firewall must let UDP from port 67 to 68 through, a relay \
+             must know the way back. If they arrive, the firmware wants them in another form: bootd site set client/NAME \
+             'dhcp_option=60!:text:PXEClient' 'dhcp_option=43!:hex:060108ff'; or let another server give the addresses and \
+             bootd be a proxy beside it, which tries each form (mode = \"proxy\" in [dhcp]).",
+        )),
         (None, Some(_)) => None,
     }
+}
+
+/// Whether a machine asks on after an offer as if it had heard nothing: the time for which it says that it asks has grown.
+/// Firmware that drops an offer ends its search, and begins the next at 0.
+fn searches_on(view: &View) -> bool {
+    let mut asked = None;
+    let mut offered = false;
+    view.boot.steps.iter().any(|step| match step.kind {
+        StepKind::Offer { .. } => {
+            offered = asked.is_some();
+            false
+        }
+        StepKind::Discover { stage, secs, .. } => {
+            let on = offered && asked.is_some_and(|(earlier, before)| earlier == stage && secs > before);
+            (asked, offered) = (Some((stage, secs)), false);
+            on
+        }
+        _ => false,
+    })
 }
 
 /// The machine says for how long it has been asking. Where the first that was heard is late, the ones before were

@@ -109,10 +109,31 @@ pub(crate) fn bios(heard: Heard<'_>) -> Boots {
     }
 }
 
-/// iPXE. The settings of a proxy's offer come before the server's.
+/// UEFI HTTP boot (`NetworkPkg/HttpBootDxe/HttpBootDhcp4.c`): an offer counts if it is marked as meant for it and its file is a
+/// URL, whose server it can find by its address, or by a name if it is told a name server.
+pub(crate) fn edk2_http(offers: &[Message]) -> Option<String> {
+    offers.iter().filter(|offer| !offer.yiaddr.is_unspecified()).find_map(|offer| {
+        let marked = offer.get(60).is_some_and(|class| class.starts_with(b"HTTPClient"));
+        let url = file(offer).filter(|_| marked)?;
+        let host = url.strip_prefix("http://")?.split(['/', ':']).next()?;
+        (host.parse::<Ipv4Addr>().is_ok() || offer.get(6).is_some()).then_some(url)
+    })
+}
+
+/// Sub-option 1 of option 175, by which iPXE ranks offers; 0 without.
+fn priority(offer: &Message) -> i8 {
+    match offer.get(175) {
+        Some([1, 1, priority, ..]) => priority.cast_signed(),
+        _ => 0,
+    }
+}
+
+/// iPXE. The settings of a proxy's offer come before the server's. Of servers the one with the highest priority wins, and of
+/// equals the last.
 pub(crate) fn ipxe(heard: Heard<'_>) -> Boots {
     let Heard { offers, ask_4011 } = heard;
-    let leased = offers.iter().find(|offer| !offer.yiaddr.is_unspecified())?;
+    let leased =
+        offers.iter().filter(|offer| !offer.yiaddr.is_unspecified()).max_by_key(|offer| priority(offer))?;
     let Some(proxy) = offers.iter().rev().find(|offer| is_pxe(offer)) else {
         return Some((server(leased), file(leased)?));
     };

@@ -1,8 +1,9 @@
 //! RFC 2131 §4.3, and what answers carry.
 
-use netboot::{Decision, Destination, LeaseChange, LeaseState, MessageType, Outcome, Unknown};
+use netboot::{Decision, Destination, LeaseChange, LeaseState, MessageType, Outcome, Packet, Unknown};
 use site::{Client, Image, Site};
 
+use crate::choosing::{self, Boots, Heard};
 use crate::lab::{Lab, SERVER, clients, image, ip, mac};
 use crate::wire::{Message, discover, init_reboot, renewing, request, selecting};
 
@@ -71,11 +72,14 @@ fn requests_in_every_state() {
         lease(&mut lab, 1);
         assert_eq!(ask(&mut lab, message).0, *expected, "{message:?}");
     }
-    // Its record is lost: it may keep what it asks for, if nobody else has it.
+    // Its record is lost: a client may keep what it asks for, if nobody else has it. Others need an offer first.
     let without = [
-        (init_reboot(mac(90), ip(105)), ACK),
-        (renewing(mac(90), ip(105)), ACK),
-        (selecting(mac(90), ip(105), SERVER), ACK),
+        (init_reboot(mac(7), ip(105)), ACK),
+        (renewing(mac(7), ip(105)), ACK),
+        (selecting(mac(7), ip(105), SERVER), ACK),
+        (init_reboot(mac(90), ip(105)), NAK),
+        (renewing(mac(90), ip(105)), None),
+        (selecting(mac(90), ip(105), SERVER), NAK),
         (init_reboot(mac(90), ip(11)), NAK),
         (init_reboot(mac(90), ip(50)), NAK),
         (init_reboot(mac(90), SERVER), NAK),
@@ -147,8 +151,13 @@ fn release_and_decline_are_believed_of_the_holder_only() {
     assert_eq!((outcome.reply, outcome.event.decision), (None, Decision::Released(address)));
     assert_eq!(lab.leases.by_address(address, lab.now), None);
     assert_eq!(lease(&mut lab, 2), address, "nobody else took it meanwhile");
+    // Nobody else answers for the address, so it stays its own.
     let outcome = lab.send(&decline(2).encode());
-    assert!(matches!(outcome.changes[..], [LeaseChange::Set(l)] if l.state == LeaseState::Declined));
+    let doubted = (Decision::Doubted(address), Some(address), vec![]);
+    assert_eq!((outcome.event.decision, outcome.untried, outcome.changes), doubted);
+    assert_eq!(lease(&mut lab, 2), address);
+    let change = lab.decline(2, address);
+    assert!(matches!(change, Some(LeaseChange::Set(l)) if l.state == LeaseState::Declined));
     assert_ne!(lease(&mut lab, 2), address);
     lab.now += 599;
     assert_ne!(lease(&mut lab, 2), address);
@@ -163,12 +172,34 @@ fn a_liar_cannot_empty_the_pool_by_declining() {
     for last in 90..120 {
         let Some(address) = ask(&mut lab, &discover(mac(last))).1 else { continue };
         ask(&mut lab, &selecting(mac(last), address, SERVER));
-        let decline = request(mac(last), 4).option(50, &address.octets()).option(54, &SERVER.octets());
-        let outcome = lab.send(&decline.encode());
-        quarantined += usize::from(matches!(outcome.event.decision, Decision::Quarantined(_)));
-        assert_eq!(outcome.changes.len(), 1, "believed or not, the lease is over, also after a restart");
+        let Some(LeaseChange::Set(lease)) = lab.decline(last, address) else {
+            panic!("the lease is over, also after a restart");
+        };
+        quarantined += usize::from(lease.state == LeaseState::Declined);
     }
     assert_eq!(quarantined, 5, "a quarter of 21");
+}
+
+#[test]
+fn what_is_given_back_in_a_machines_name_is_believed_from_its_address_only() {
+    let mut lab = Lab::new();
+    let address = lease(&mut lab, 2);
+    let release = Message { ciaddr: address, ..request(mac(2), 7) }.option(54, &SERVER.octets());
+    let packet = Packet::parse(&release.encode()).unwrap();
+    for source in [ip(0), SERVER, ip(66)] {
+        let outcome = lab.send_packet(&Packet { source: Some(source), ..packet.clone() });
+        assert_eq!((outcome.event.decision, outcome.changes), (Decision::NotFromIt(address), vec![]));
+    }
+    // On our link nobody speaks through a relay.
+    let outcome = lab.send_packet(&Packet { giaddr: ip(250), source: Some(ip(250)), ..packet.clone() });
+    assert_eq!((outcome.event.decision, outcome.changes), (Decision::NotFromIt(address), vec![]));
+    // Where it comes from can be forged, too: who boots or runs keeps its address.
+    let from_it = Packet { source: Some(address), ..packet };
+    let outcome = lab.send_packet(&Packet { busy: true, ..from_it.clone() });
+    assert_eq!((outcome.event.decision, outcome.changes), (Decision::Kept(address), vec![]));
+    assert_eq!(lab.leases.by_address(address, lab.now).map(|lease| lease.mac), Some(mac(2)));
+    let outcome = lab.send_packet(&from_it);
+    assert_eq!((outcome.event.decision, outcome.changes.len()), (Decision::Released(address), 1));
 }
 
 #[test]
@@ -278,6 +309,37 @@ fn firmware_is_told_its_program_in_every_place() {
     assert_eq!(offer.get(12), Some(&b"lab01"[..]));
     assert_eq!(offer.get(3), Some(&[10, 77, 0, 254][..]));
     assert_eq!(offer.get(6), Some(&[10, 77, 0, 253, 9, 9, 9, 9][..]));
+}
+
+/// An answer with an address must be of a kind that firmware takes at once: with option 60 and without 43 it would go to
+/// port 4011 (tianocore/edk2#8149), where these judges find nobody.
+#[test]
+fn every_firmware_takes_its_program_from_the_answer_that_gives_it_its_address() {
+    let uefi = |arch: u8, class: &[u8]| {
+        discover(mac(1)).option(93, &[0, arch]).option(60, class).option(55, &[1, 3, 6, 43, 60, 66, 67])
+    };
+    let taken = |file: &str| Some((SERVER, file.to_owned()));
+    let mut lab = Lab::new();
+    let mut offers = |message: Message| vec![told(&lab.send(&message.encode()))];
+    let takes = |offers: &[Message], judge: &dyn Fn(Heard<'_>) -> Boots| {
+        judge(Heard { offers, ask_4011: &mut |_| None })
+    };
+    assert_eq!(takes(&offers(pxe(1)), &choosing::bios), taken("undionly.kpxe"));
+    for (arch, program) in [(7, "snponly.efi"), (9, "snponly.efi"), (11, "snponly-arm64.efi")] {
+        let offers = offers(uefi(arch, format!("PXEClient:Arch:{arch:05}:UNDI:003001").as_bytes()));
+        for forgets in [false, true] {
+            assert_eq!(
+                takes(&offers, &|heard| choosing::edk2(heard, forgets)),
+                taken(program),
+                "arch {arch}"
+            );
+        }
+    }
+    let http = offers(uefi(16, b"HTTPClient:Arch:00016:UNDI:003001"));
+    assert_eq!(choosing::edk2_http(&http).as_deref(), Some("http://10.77.0.1/files/snponly.efi"));
+    let ipxe = pxe(1).option(77, b"iPXE");
+    let script = takes(&offers(ipxe), &choosing::ipxe).unwrap().1;
+    assert!(script.starts_with("http://10.77.0.1/boot/"), "{script}");
 }
 
 #[test]

@@ -94,7 +94,23 @@ fn each_stall_has_its_cause() {
     let table: &[(&str, Steps, Cause, &str)] = &[
         ("no address for it", search(&|| StepKind::Silence), Cause::NotAnswered, "as its step says"),
         ("no more after a NAK", and_then(2, &[(4000, StepKind::Nak)]), Cause::AddressRefused, "not to use"),
-        ("offers that don't arrive", search(&offer), Cause::OfferNotTaken, "offered an address 4 times"),
+        (
+            "offers that are not taken",
+            search(&offer),
+            Cause::OfferNotTaken,
+            "or its firmware does not take them",
+        ),
+        (
+            "offers that don't arrive",
+            vec![
+                (0, asks(Stage::Firmware, 0)),
+                (1, offer()),
+                (4000, asks(Stage::Firmware, 4)),
+                (4001, offer()),
+            ],
+            Cause::OfferNotTaken,
+            "2 times and goes on with the same search: the offers don't reach it",
+        ),
         ("proxy offers and no DHCP server", search(&proxy_offer), Cause::OfferNotTaken, "no DHCP server's"),
         (
             "a shape that is not taken",

@@ -1,4 +1,6 @@
-//! Whole exchanges, captured from real firmware and clients, against what bootd answers to them.
+//! Whole exchanges against what bootd answers to them. What the machines send is captured from real firmware and clients (BIOS
+//! ROMs, UEFI x64 with PXE and HTTP, dhclient, udhcpc), or made where none is at hand: UEFI on ia32 and arm64 after the sources
+//! of EDK2, the Raspberry Pi after requests that others show, the rest of these. The head of a file says what is captured.
 //!
 //! Each file of `tests/golden` is one boot: `#` comments, `>` what the machine sends, `!` what else happens (`wait`
 //! so many seconds, `script`: its script is rendered, `proxy`: from now on another server gives the addresses, `4011`: what
@@ -72,6 +74,10 @@ fn replay(text: &str) -> String {
                 .boot_program
                 .as_ref()
                 .map_or_else(String::new, |program| program.name.clone());
+            // Who says that another has its address is right here.
+            if let Some(address) = outcome.untried.filter(|_| outcome.reply.is_none()) {
+                lab.leases.on_conflict(request.mac, address, None, lab.settings.pool, lab.now);
+            }
             boots.on_dhcp(&outcome.event, lab.now * 1000);
             if let Some(reply) = &outcome.reply {
                 peer_agrees(&reply.bytes);

@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use netboot::{Interface, Leases, Outcome, Packet, PoolRange, Settings, respond};
+use netboot::{Decision, Interface, LeaseChange, Leases, Outcome, Packet, PoolRange, Settings, respond};
 use site::{Client, Image, MacAddr, Site};
+
+use crate::wire::{discover, request, selecting};
 
 /// A moment in November 2026, in seconds.
 pub(crate) const START: u64 = 1_795_000_000;
@@ -106,7 +108,27 @@ impl Lab {
     }
 
     pub(crate) fn send(&mut self, request: &[u8]) -> Outcome {
-        let packet = Packet::parse(request).unwrap();
-        respond(&packet, &self.iface, &self.site, &self.settings, &mut self.leases, self.now)
+        self.send_packet(&Packet::parse(request).unwrap())
+    }
+
+    /// A request with what is known of it beside its bytes.
+    pub(crate) fn send_packet(&mut self, packet: &Packet) -> Outcome {
+        respond(packet, &self.iface, &self.site, &self.settings, &mut self.leases, self.now)
+    }
+
+    /// A DECLINE, upon which a stranger answers for the address.
+    pub(crate) fn decline(&mut self, last: u8, address: Ipv4Addr) -> Option<LeaseChange> {
+        let decline = request(mac(last), 4).option(50, &address.octets()).option(54, &SERVER.octets());
+        let outcome = self.send(&decline.encode());
+        assert_eq!((outcome.reply, outcome.changes), (None, vec![]));
+        let tried = outcome.untried?;
+        self.leases.on_conflict(mac(last), tried, Some(mac(250)), self.settings.pool, self.now)
+    }
+
+    /// A whole exchange in which a machine asks for an address of its choice.
+    pub(crate) fn take(&mut self, machine: MacAddr, address: Ipv4Addr) {
+        self.send(&discover(machine).option(50, &address.octets()).encode());
+        let outcome = self.send(&selecting(machine, address, self.iface.address).encode());
+        assert_eq!(outcome.event.decision, Decision::Leased(address));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use netboot::{LeaseChange, LeaseState, Leases, MessageType, NoAddress, PoolError, PoolRange};
+use netboot::{Decision, LeaseChange, LeaseState, Leases, MessageType, NoAddress, PoolError, PoolRange};
 use proptest::prelude::*;
 use site::{Client, MacAddr, Site};
 
@@ -77,7 +77,21 @@ impl World {
         let machine = message.mac;
         let outcome = self.lab.send(&message.encode());
         self.journal.extend(&outcome.changes);
-        let Some(reply) = &outcome.reply else { return };
+        let Some(reply) = &outcome.reply else {
+            // Every other address that is said to be in use is.
+            if let Some(address) = outcome.untried.filter(|address| address.octets()[3] % 2 == 0) {
+                let pool = self.lab.settings.pool;
+                self.journal.extend(self.lab.leases.on_conflict(
+                    machine,
+                    address,
+                    Some(mac(250)),
+                    pool,
+                    self.lab.now,
+                ));
+                self.held.remove(&address);
+            }
+            return;
+        };
         let told = Message::decode(&reply.bytes);
         let address = told.yiaddr;
         if outcome.event.answered == Some(MessageType::Nak) {
@@ -85,6 +99,19 @@ impl World {
         }
         assert!(self.lab.iface.can_have(address) && ![253, 254].contains(&address.octets()[3]), "{address}");
         let taken = self.holder(address).filter(|holder| *holder != machine);
+        // Before that is sent, it is found out that the stranger uses the address, or nothing is.
+        if let Some(stranger) = taken.filter(|_| outcome.displaces) {
+            match address.octets()[3] % 2 {
+                0 => self.lab.leases.withdraw(machine, address),
+                _ => {
+                    let pool = self.lab.settings.pool;
+                    let change =
+                        self.lab.leases.on_conflict(machine, address, Some(stranger), pool, self.lab.now);
+                    assert_eq!(change, None);
+                }
+            }
+            return;
+        }
         assert_eq!(taken, None, "{address} was given to {machine} too");
         let owner = self.lab.site.client_by_address(address).map(|client| client.mac);
         let renewed =
@@ -117,10 +144,7 @@ impl World {
                 self.send(&ours(Message { ciaddr: ip(a), ..request(mac(m), 7) }));
                 self.held.retain(|address, (holder, _)| *address != ip(a) || *holder != mac(m));
             }
-            Op::Decline(m, a) => {
-                self.send(&ours(request(mac(m), 4).option(50, &ip(a).octets())));
-                self.held.retain(|address, (holder, _)| *address != ip(a) || *holder != mac(m));
-            }
+            Op::Decline(m, a) => self.send(&ours(request(mac(m), 4).option(50, &ip(a).octets()))),
             Op::OtherServer(m) => self.send(&selecting(mac(m), ip(200), ip(2))),
             Op::Wait(seconds) => self.lab.now += seconds,
             Op::Restart => {
@@ -183,7 +207,7 @@ fn a_flood_of_strangers_takes_neither_leases_nor_memory() {
     assert_eq!(take(&mut lab, mac(90)), Some(ip(100)));
     for i in 0..50_000 {
         let outcome = lab.send(&discover(stranger(i)).encode());
-        assert_eq!(outcome.reply.is_some(), i < 20, "as many as the pool has, each for its minute");
+        assert_eq!(outcome.reply.is_some(), i < 16, "all but those for four clients, each for its minute");
     }
     assert!(lab.leases.len() <= 1 + 21, "{}", lab.leases.len());
     assert_eq!(lab.leases.by_address(ip(11), lab.now).map(|lease| lease.mac), Some(mac(1)));
@@ -194,17 +218,118 @@ fn a_flood_of_strangers_takes_neither_leases_nor_memory() {
 }
 
 #[test]
+fn requests_that_follow_no_offer_take_nothing() {
+    let mut lab = Lab::new();
+    for i in 0..1000 {
+        let address = ip(100 + u8::try_from(i % 21).unwrap());
+        for message in [
+            init_reboot(stranger(i), address),
+            renewing(stranger(i), address),
+            selecting(stranger(i), address, SERVER),
+        ] {
+            let outcome = lab.send(&message.encode());
+            assert_eq!((outcome.event.decision, outcome.changes), (Decision::NoRecord(address), vec![]));
+        }
+    }
+    assert!(lab.leases.is_empty());
+}
+
+#[test]
+fn a_client_is_given_what_strangers_do_not_use_and_leaves_them_what_they_do() {
+    // All clients but one have an address of their own, so all but one of the pool may be strangers'.
+    let mut clients = vec![client("lab02", 2), client("lab07", 7)];
+    clients[1].address = Some(ip(17));
+    let mut lab = Lab::with_clients(clients);
+    lab.settings.pool = Some(pool(100, 103));
+    for i in 0..3 {
+        lab.take(stranger(i), ip(100 + u8::try_from(i).unwrap()));
+    }
+    assert_eq!(lab.send(&discover(stranger(3)).encode()).reply, None, "the last is for the client");
+    assert_eq!(lab.send(&discover(mac(2)).encode()).untried, Some(ip(103)));
+    lab.send(&selecting(mac(2), ip(103), SERVER).encode());
+
+    // The site grows: there is another client, and nothing is free.
+    let clients = vec![client("lab02", 2), client("lab03", 3), client("lab04", 4)];
+    lab.site = Site::new(2, clients, vec![image("debian")]);
+    let offer = |lab: &mut Lab, last| {
+        let outcome = lab.send(&discover(mac(last)).encode());
+        (outcome.untried, outcome.displaces)
+    };
+    let conflict = |lab: &mut Lab, last, address, user| {
+        lab.leases.on_conflict(mac(last), address, Some(user), lab.settings.pool, lab.now)
+    };
+    assert_eq!(offer(&mut lab, 3), (Some(ip(100)), true));
+    assert!(lab.leases.entries().iter().any(|lease| lease.mac == stranger(0)), "the journal has it yet");
+    // It runs, and keeps what it has; the second can't be asked just now; the third is gone.
+    assert_eq!(conflict(&mut lab, 3, ip(100), stranger(0)), None);
+    assert_eq!(lab.leases.by_address(ip(100), lab.now).map(|lease| lease.mac), Some(stranger(0)));
+    assert_eq!(offer(&mut lab, 3), (Some(ip(101)), true));
+    lab.leases.withdraw(mac(3), ip(101));
+    assert_eq!(lab.leases.by_address(ip(101), lab.now).map(|lease| lease.mac), Some(stranger(1)));
+    assert_eq!(offer(&mut lab, 3), (Some(ip(101)), true), "it may be asked again");
+    assert_eq!(conflict(&mut lab, 3, ip(101), stranger(1)), None);
+    assert_eq!(offer(&mut lab, 3), (Some(ip(102)), true));
+    let outcome = lab.send(&selecting(mac(3), ip(102), SERVER).encode());
+    assert_eq!(outcome.event.answered, Some(MessageType::Ack));
+    let gone = lab.send(&renewing(stranger(2), ip(102)).encode());
+    assert_eq!(gone.event.answered, Some(MessageType::Nak));
+
+    // Those that run are not asked again for a while, nor are clients, and strangers displace nobody.
+    let exhausted = Decision::NoAddress(NoAddress::Exhausted(pool(100, 103)));
+    assert_eq!(lab.send(&discover(mac(4)).encode()).event.decision, exhausted);
+    lab.now += 600;
+    assert_eq!(lab.send(&discover(stranger(9)).encode()).event.decision, exhausted);
+    assert_eq!(offer(&mut lab, 4), (Some(ip(100)), true));
+    // It takes another server's offer: the stranger has it back.
+    lab.send(&selecting(mac(4), ip(200), ip(2)).encode());
+    assert_eq!(lab.leases.by_address(ip(100), lab.now).map(|lease| lease.mac), Some(stranger(0)));
+}
+
+#[test]
+fn behind_a_relay_where_nobody_can_be_asked_strangers_keep_what_they_have() {
+    let mut lab = Lab::with_clients(vec![client("lab02", 2)]);
+    lab.settings.subnet = Some("10.77.0.0/24".parse().unwrap());
+    lab.iface.address = [10, 9, 0, 1].into();
+    lab.settings.pool = Some(pool(100, 100));
+    let server = lab.iface.address;
+    let behind = |message: Message| Message { giaddr: ip(254), ..message }.encode();
+    lab.send(&behind(discover(mac(90))));
+    let taken = lab.send(&behind(selecting(mac(90), ip(100), server)));
+    assert_eq!(taken.event.decision, Decision::Leased(ip(100)));
+    assert_eq!(lab.send(&behind(discover(mac(2)))).reply, None);
+}
+
+#[test]
+fn a_subnet_that_is_exhausted_leaves_the_others_what_they_remember() {
+    let mut lab = Lab::new();
+    lab.settings.pool = Some(pool(100, 101));
+    lab.take(mac(90), ip(101));
+    lab.now += 4000;
+    // On another subnet all is leased, and somebody asks for more.
+    let (iface, settings) = (lab.iface.clone(), lab.settings.clone());
+    lab.iface.address = [10, 78, 0, 1].into();
+    let other = [10, 78, 0, 100].into();
+    lab.settings.pool = PoolRange::new(other, other).ok();
+    lab.send(&discover(mac(91)).encode());
+    assert_eq!(lab.send(&discover(mac(92)).encode()).reply, None);
+    (lab.iface, lab.settings) = (iface, settings);
+    // Back on the first, everyone gets what they had.
+    let offer = lab.send(&discover(mac(90)).encode()).reply.unwrap();
+    assert_eq!(Message::decode(&offer.bytes).yiaddr, ip(101));
+}
+
+#[test]
 fn a_full_pool_is_said_so_and_the_oldest_lease_is_used_again_first() {
     let mut lab = Lab::new();
     lab.settings.pool = Some(pool(100, 102));
     for (i, expected) in [(1, 100), (2, 101), (3, 102)] {
         lab.now += 10;
-        lab.send(&init_reboot(stranger(i), ip(expected)).encode());
+        lab.take(stranger(i), ip(expected));
     }
-    let outcome = lab.send(&discover(mac(2)).encode());
+    let outcome = lab.send(&discover(stranger(9)).encode());
     assert_eq!(outcome.reply, None);
     let why = NoAddress::Exhausted(pool(100, 102));
-    assert_eq!(outcome.event.decision, netboot::Decision::NoAddress(why));
+    assert_eq!(outcome.event.decision, Decision::NoAddress(why));
     // The second renews, so that the first and then the third end first.
     lab.now += 100;
     lab.send(&renewing(stranger(2), ip(101)).encode());
@@ -235,12 +360,11 @@ fn an_address_that_its_machine_no_longer_needs_goes_to_the_next() {
 #[test]
 fn a_machine_with_two_interfaces_on_two_subnets_keeps_both() {
     let mut lab = Lab::new();
-    lab.send(&init_reboot(mac(90), ip(100)).encode());
+    lab.take(mac(90), ip(100));
     let (iface, settings) = (lab.iface.clone(), lab.settings.clone());
     lab.iface.address = [10, 78, 0, 1].into();
     lab.settings.pool = PoolRange::new([10, 78, 0, 100].into(), [10, 78, 0, 110].into()).ok();
-    let outcome = lab.send(&init_reboot(mac(90), [10, 78, 0, 100].into()).encode());
-    assert_eq!(outcome.event.answered, Some(MessageType::Ack));
+    lab.take(mac(90), [10, 78, 0, 100].into());
     (lab.iface, lab.settings) = (iface, settings);
     assert!(lab.leases.by_address(ip(100), lab.now).is_some());
     let offer = lab.send(&discover(mac(90)).encode()).reply.unwrap();
@@ -262,8 +386,7 @@ fn who_is_behind_an_address() {
     lab.send(&discover(mac(1)).encode());
     assert_eq!(holder(&lab, 11), Some(mac(1)));
     lab.send(&selecting(mac(1), ip(11), SERVER).encode());
-    let decline = request(mac(1), 4).option(50, &ip(11).octets()).option(54, &SERVER.octets());
-    lab.send(&decline.encode());
+    assert!(lab.decline(1, ip(11)).is_some());
     assert_eq!(holder(&lab, 11), None, "a stranger was seen to use it");
 }
 

@@ -187,6 +187,32 @@ fn what_holds_for_all_holds_for_strangers_too() {
 }
 
 #[test]
+fn what_a_machine_boots_by_comes_before_the_sites_options() {
+    let mut lab = Lab::new();
+    let long = format!("224!:hex:{}", "ab".repeat(200));
+    with_options(&mut lab, "client", "lab01", &[&long, "42!:ip:10.0.0.5", "225!:hex:0102"]);
+    let firmware = discover(mac(1))
+        .option(93, &[0, 0])
+        .option(60, b"PXEClient:Arch:00000:UNDI:002001")
+        .option(97, &[0; 17])
+        .option(82, &[1; 30])
+        .option(55, &[1, 3, 60, 66, 67]);
+    let outcome = lab.send(&firmware.encode());
+    let offer = Message::decode(&outcome.reply.unwrap().bytes);
+    for code in [1, 3, 42, 51, 53, 54, 66, 67, 82, 97, 225] {
+        assert!(offer.get(code).is_some(), "option {code} is missing");
+    }
+    assert!(offer.len <= 548 && offer.get(224).is_none(), "{}", offer.len);
+    assert_eq!(outcome.left_out, [224]);
+    let why: Vec<_> = outcome.event.plan.why.iter().map(ToString::to_string).collect();
+    assert!(why.iter().any(|why| why.starts_with("DHCP option 224 may be left out")), "{why:?}");
+    // Who takes more is told all.
+    let outcome = lab.send(&firmware.option(57, &[5, 220]).encode());
+    assert!(outcome.left_out.is_empty());
+    assert!(Message::decode(&outcome.reply.unwrap().bytes).get(224).is_some());
+}
+
+#[test]
 fn an_address_is_to_be_tried_before_its_first_offer_to_a_machine() {
     let mut lab = Lab::new();
     let first = lab.send(&discover(mac(90)).encode());
@@ -197,13 +223,13 @@ fn an_address_is_to_be_tried_before_its_first_offer_to_a_machine() {
 
     // Somebody has the next one from elsewhere.
     assert_eq!(lab.send(&discover(mac(91)).encode()).untried, Some(ip(101)));
-    let change = lab.leases.on_conflict(mac(91), ip(101), lab.settings.pool, lab.now);
+    let change = lab.leases.on_conflict(mac(91), ip(101), Some(mac(250)), lab.settings.pool, lab.now);
     assert!(matches!(change, Some(netboot::LeaseChange::Set(l)) if l.state == LeaseState::Declined));
     let again = lab.send(&discover(mac(91)).encode());
     assert_eq!((again.event.decision, again.untried), (Decision::Offered(ip(102)), Some(ip(102))));
     assert_ne!(lab.send(&discover(mac(92)).encode()).untried, Some(ip(101)), "it is nobody's for a while");
     // Who has a lease is not believed to be elsewhere: its offer would have to come first.
-    assert_eq!(lab.leases.on_conflict(mac(91), ip(100), lab.settings.pool, lab.now), None);
+    assert_eq!(lab.leases.on_conflict(mac(91), ip(100), Some(mac(250)), lab.settings.pool, lab.now), None);
 }
 
 #[test]

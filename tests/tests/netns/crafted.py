@@ -14,6 +14,7 @@ from scapy.all import BOOTP, DHCP, IP, UDP, Ether, Raw, conf
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 SERVER = "10.77.0.1"
 VICTIM = "52:54:00:77:0a:01"
+ITS = "10.77.0.77"
 NOISY = "52:54:00:77:0a:66"
 
 random.seed(7)
@@ -54,9 +55,13 @@ def crafted():
     # Somebody else: the server, the network, everybody, a loopback; and in the name of a machine that runs.
     for source in (SERVER, "10.77.0.0", "255.255.255.255", "127.0.0.1", "224.0.0.1", "10.77.0.200"):
         yield packet(mac(), asks("discover"), source=source)
-        yield packet(VICTIM, asks("release", ("server_id", SERVER)), source=source, ciaddr="10.77.0.200", ethernet=mac())
-        yield packet(VICTIM, asks("decline", ("server_id", SERVER), ("requested_addr", "10.77.0.200")), ethernet=mac())
+        yield packet(VICTIM, asks("release", ("server_id", SERVER)), source=source, ciaddr=ITS, ethernet=mac())
+        yield packet(VICTIM, asks("decline", ("server_id", SERVER), ("requested_addr", ITS)), ethernet=mac())
         yield packet(mac(), asks("request"), source=source, target=SERVER, ports=(68, 4011), ciaddr=source)
+    # Made-up machines that say that they have each address, or were offered it.
+    for last in range(100, 255):
+        its = ("requested_addr", "10.77.0.%d" % last)
+        yield packet(mac(), asks("request", its, *([("server_id", SERVER)] * (last % 2))))
     # Relays: us, nobody, somewhere else.
     for relay in (SERVER, "10.77.0.250", "192.0.2.1", "255.255.255.255", "127.0.0.1"):
         yield packet(mac(), asks("discover"), giaddr=relay, hops=255)

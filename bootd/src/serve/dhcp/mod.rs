@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netboot::{
-    Asker, BootPlan, Decision, DhcpEvent, Door, Lease, LeaseChange, Mode, Outcome, Packet, Reloads, Reply,
-    Settings, Stage, respond, respond_as_proxy, settings_for,
+    Asker, BootPlan, Decision, DhcpEvent, Door, Lease, LeaseChange, MessageType, Mode, NoAddress, Outcome,
+    Packet, Reloads, Reply, Settings, Stage, respond, respond_as_proxy, settings_for,
 };
 use parking_lot::Mutex;
 use site::MacAddr;
@@ -169,15 +169,19 @@ impl Server {
                     else {
                         continue;
                     };
-                    match answer.untried.filter(|_| self.trials.is_some()) {
+                    match answer.untried {
                         Some(address) => {
                             let this = Arc::clone(&self);
                             let bytes = bytes.to_vec();
                             offers.spawn(async move {
-                                this.offer(&bytes, answer, address, datagram.peer).await;
+                                if answer.reply.is_none() {
+                                    this.look_into(answer.mac, address).await;
+                                } else {
+                                    this.offer(&bytes, answer, address, datagram.peer).await;
+                                }
                             });
                         }
-                        None => self.send(link, datagram.peer, &answer.reply),
+                        None => self.send(link, datagram.peer, answer.reply.as_ref()),
                     }
                 }
                 Err(e) => {
@@ -191,17 +195,15 @@ impl Server {
 
     /// Sends an offer once it is known that nobody uses its address; of another, if somebody does.
     async fn offer(&self, bytes: &[u8], mut answer: Answer, mut address: Ipv4Addr, peer: SocketAddrV4) {
-        let Some((link, trials)) = self.shared.state.links.get(self.link).zip(self.trials.as_ref()) else {
-            return;
-        };
-        for _ in 0..MOST_TRIALS {
-            // Behind a relay ARP asks nobody; machines there look for themselves, and decline.
-            if !link.interface.contains(address) {
-                break;
-            }
-            let user = match trials.user_of(address, answer.mac).await {
+        let Some(link) = self.shared.state.links.get(self.link) else { return };
+        let mut left = MOST_TRIALS;
+        loop {
+            let found = if left > 0 { self.user_of(link, address, answer.mac).await } else { Found::Unknown };
+            left = left.saturating_sub(1);
+            let user = match found {
                 Found::User(user) => user,
-                Found::Nobody => break,
+                Found::Unknown if answer.displaces => return self.shared.withdraw(link, answer.mac, address),
+                Found::Nobody | Found::Unknown => break,
                 Found::Pending => return,
             };
             let Some(next) = self.shared.another(link, bytes, answer.mac, address, user, peer) else {
@@ -213,10 +215,32 @@ impl Server {
                 None => break,
             }
         }
-        self.send(link, peer, &answer.reply);
+        self.send(link, peer, answer.reply.as_ref());
     }
 
-    fn send(&self, link: &Link, peer: SocketAddrV4, reply: &Reply) {
+    /// A machine says that another uses the address that it has. Anyone may say that in its name, so whoever uses it is
+    /// asked: if nobody answers but the machine itself, it keeps the address.
+    async fn look_into(&self, mac: MacAddr, address: Ipv4Addr) {
+        let Some(link) = self.shared.state.links.get(self.link) else { return };
+        match self.user_of(link, address, mac).await {
+            Found::User(user) => self.shared.conflict(link, mac, address, Some(user)),
+            Found::Unknown if self.trials.is_none() && !self.shared.state.is_busy(mac) => {
+                self.shared.conflict(link, mac, address, None);
+            }
+            _ => tracing::debug!("dhcp: {mac}: It says that another uses {address}, and none was found."),
+        }
+    }
+
+    async fn user_of(&self, link: &Link, address: Ipv4Addr, for_machine: MacAddr) -> Found {
+        match &self.trials {
+            // Behind a relay ARP asks nobody; machines there look for themselves, and decline.
+            Some(trials) if link.interface.contains(address) => trials.user_of(address, for_machine).await,
+            _ => Found::Unknown,
+        }
+    }
+
+    fn send(&self, link: &Link, peer: SocketAddrV4, reply: Option<&Reply>) {
+        let Some(reply) = reply else { return };
         let state = &self.shared.state;
         match self.socket.send(link.interface.address, peer, reply) {
             Ok(()) => state.counters.dhcp_sent.inc(),
@@ -228,13 +252,15 @@ impl Server {
     }
 }
 
-/// What is to be sent.
+/// What is to be sent, and found out before.
 struct Answer {
-    reply: Reply,
+    reply: Option<Reply>,
     /// Who is answered.
     mac: MacAddr,
-    /// The address that it is offered for the first time.
+    /// The address that it is offered for the first time, or without a reply says that another uses.
     untried: Option<Ipv4Addr>,
+    /// Whether a stranger has it.
+    displaces: bool,
 }
 
 impl Shared {
@@ -268,7 +294,7 @@ impl Shared {
             return None;
         }
         let begun = Instant::now();
-        self.mark(&mut packet);
+        self.mark(&mut packet, peer);
         let answer = self.answer(link, door, &packet, peer);
         self.crowd.took(begun.elapsed());
         answer
@@ -295,23 +321,48 @@ impl Shared {
         user: MacAddr,
         peer: SocketAddrV4,
     ) -> Option<Answer> {
-        let state = &self.state;
-        let what = format!(
-            "{address} is used by {user}, which has it from elsewhere; nobody is given it for ten minutes. Take it out of \
-             the pool, or let that machine ask for its address"
-        );
-        state.events.emit(Event::Trouble { service: SERVICE, what });
-        let mut journal = self.journal.lock();
-        let change = state.leases.lock().on_conflict(mac, address, link.settings.pool, unix_seconds());
-        self.keep(&mut journal, change.as_slice());
-        drop(journal);
+        self.conflict(link, mac, address, Some(user));
         let mut packet = Packet::parse(bytes).ok()?;
-        self.mark(&mut packet);
+        self.mark(&mut packet, peer);
         self.answer(link, Door::Dhcp, &packet, peer)
     }
 
-    /// Notes on a packet whether it is from an iPXE that we have given the machine.
-    fn mark(&self, packet: &mut Packet) {
+    /// The address that a machine has or is offered is used by another.
+    fn conflict(&self, link: &Link, mac: MacAddr, address: Ipv4Addr, user: Option<MacAddr>) {
+        let state = &self.state;
+        let mut journal = self.journal.lock();
+        let change = state.leases.lock().on_conflict(mac, address, user, link.settings.pool, unix_seconds());
+        self.keep(&mut journal, change.as_slice());
+        drop(journal);
+        // Otherwise it was leased to its user, which keeps it.
+        if change.is_some() {
+            let user =
+                user.map_or_else(|| format!("another machine, as {mac} found out"), |user| user.to_string());
+            let what = format!(
+                "{address} is used by {user}, which has it from elsewhere; nobody is given it for ten minutes. Take it out \
+                 of the pool, or let that machine ask for its address"
+            );
+            state.events.emit(Event::Trouble { service: SERVICE, what });
+        }
+    }
+
+    /// What was to be offered is left to the stranger that has it.
+    fn withdraw(&self, link: &Link, mac: MacAddr, address: Ipv4Addr) {
+        self.state.leases.lock().withdraw(mac, address);
+        if let Some(pool) = link.settings.pool {
+            let why = format!("{mac}: {}", NoAddress::Exhausted(pool));
+            let peer = SocketAddrV4::new(address, 68).into();
+            self.state.events.emit(Event::Refused { service: SERVICE, peer, why });
+        }
+    }
+
+    /// Notes on a packet what is known of it beside its bytes: where it is from, whether the machine is busy, and whether it
+    /// is from an iPXE that we have given it.
+    fn mark(&self, packet: &mut Packet, peer: SocketAddrV4) {
+        packet.source = Some(*peer.ip());
+        let gives_up =
+            matches!(packet.options.message_type(), Some(MessageType::Release | MessageType::Decline));
+        packet.busy = gives_up && self.state.is_busy(packet.mac);
         if Asker::of(packet).ipxe.is_some_and(|features| !features.lacks().is_empty()) {
             packet.reloaded = self.reloads.lock().is_ours(packet.mac, packet.xid, unix_seconds());
         }
@@ -322,13 +373,23 @@ impl Shared {
         // A relay on an unserved subnet is told of by the settings of the link, to which its machine doesn't belong.
         let settings = settings_for(packet, &link.interface, &link.settings, &state.relayed);
         let settings = settings.unwrap_or(&link.settings);
-        let Outcome { reply, untried, event, .. } = match (link.settings.mode, door) {
+        let Outcome { reply, untried, displaces, left_out, event, .. } = match (link.settings.mode, door) {
             (Mode::Server, Door::Dhcp) => self.respond(link, settings, packet),
             _ => self.respond_as_proxy(link, settings, door, packet),
         };
         self.tell(link, &event, peer);
+        if !left_out.is_empty() {
+            let codes = left_out.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let why = format!(
+                "{}: its answer has no room for DHCP option {codes}: give it fewer or shorter ones (bootd explain {0})",
+                packet.mac
+            );
+            let peer = SocketAddrV4::new(event.address.unwrap_or(*peer.ip()), peer.port()).into();
+            state.events.emit(Event::Refused { service: SERVICE, peer, why });
+        }
         state.on_dhcp(link, &event);
-        reply.map(|reply| Answer { reply, mac: packet.mac, untried })
+        let answer = Answer { reply, mac: packet.mac, untried, displaces };
+        (answer.reply.is_some() || untried.is_some()).then_some(answer)
     }
 
     /// Tells whoever runs the site what is theirs to mend.
@@ -340,7 +401,9 @@ impl Shared {
             Event::Refused { service: SERVICE, peer: (address, peer.port()).into(), why }
         };
         let event = match decision {
-            Decision::NoAddress(_) => refused(format!("{}: {decision}", asker.mac)),
+            Decision::NoAddress(_) | Decision::NotFromIt(_) | Decision::Kept(_) => {
+                refused(format!("{}: {decision}", asker.mac))
+            }
             Decision::Quarantined(_) => {
                 Event::Trouble { service: SERVICE, what: format!("{}: {decision}", asker.mac) }
             }

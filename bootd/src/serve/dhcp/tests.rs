@@ -43,7 +43,11 @@ impl Lab {
     }
 
     fn handle(&self, datagram: &[u8]) -> Option<Reply> {
-        self.shared.handle(&self.shared.state.links[0], Door::Dhcp, datagram, PEER).map(|answer| answer.reply)
+        self.handle_from(datagram, PEER)
+    }
+
+    fn handle_from(&self, datagram: &[u8], peer: SocketAddrV4) -> Option<Reply> {
+        self.shared.handle(&self.shared.state.links[0], Door::Dhcp, datagram, peer)?.reply
     }
 
     fn journal(&self) -> String {
@@ -191,6 +195,33 @@ fn a_flood_in_a_machines_name_does_not_keep_it_from_an_address() {
     (0..10 * BURST).for_each(|_| assert_eq!(lab.handle(&forged), None));
     assert!(lab.shared.state.counters.dhcp_dropped.get() > 8 * u64::from(BURST));
     assert!(lab.handle(&request(testing::MAC, MessageType::Discover, &BIOS)).is_some());
+}
+
+#[test]
+fn who_boots_keeps_its_address_whatever_is_given_back_in_its_name() {
+    let mut lab = Lab::new();
+    let own = Ipv4Addr::new(10, 0, 0, 7);
+    let mut options = BIOS.to_vec();
+    options.extend([(54, &[10, 0, 0, 1][..]), (50, &[10, 0, 0, 7][..])]);
+    assert!(lab.handle(&request(testing::MAC, MessageType::Discover, &BIOS)).is_some());
+    assert!(lab.handle(&request(testing::MAC, MessageType::Request, &options)).is_some());
+    let mut release = request(testing::MAC, MessageType::Release, &[(54, &[10, 0, 0, 1])]);
+    release[12..16].copy_from_slice(&own.octets());
+    let has_it = |lab: &Lab| lab.shared.state.leases.lock().by_address(own, unix_seconds()).is_some();
+    lab.told();
+    for source in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 0, 0, 66), own] {
+        lab.handle_from(&release, SocketAddrV4::new(source, 68));
+        assert!(has_it(&lab), "it was given back from {source}");
+    }
+    let told = lab.told().join("\n");
+    assert!(told.contains("from another address") && told.contains("boots or runs"), "{told}");
+    // Its boot is long over.
+    let mut boots = lab.shared.state.boots.lock();
+    *boots = netboot::Boots::new();
+    boots.on_discover(testing::MAC, Stage::Firmware, 1000);
+    drop(boots);
+    lab.handle_from(&release, SocketAddrV4::new(own, 68));
+    assert!(!has_it(&lab));
 }
 
 #[test]

@@ -20,14 +20,17 @@ use crate::sys::WatchedArp;
 /// How long an offer waits for the address's user to speak up. Firmware asks again after 4 s, iPXE after 1 s.
 const WAIT: Duration = Duration::from_millis(300);
 
-/// How many addresses are asked for at once. Beyond, in a flood of new machines, addresses are offered untried.
+/// How many addresses are asked for at once. Beyond, in a flood of new machines, addresses are offered untried, if nobody has
+/// them leased.
 const MOST: usize = 64;
 
 /// What became of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nobody has the address, as far as can be found out.
+    /// Nobody says that it has the address.
     Nobody,
+    /// It can't be found out.
+    Unknown,
     /// Somebody else has it.
     User(MacAddr),
     /// It is being tried for an earlier request, whose answer is the answer to this one, too.
@@ -75,7 +78,7 @@ impl Trials {
                 return Found::Pending;
             }
             if asked.len() >= MOST {
-                return Found::Nobody;
+                return Found::Unknown;
             }
             asked.insert(address, asker);
         }
