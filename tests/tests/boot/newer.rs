@@ -13,7 +13,7 @@ fn check_version(client: &mut VirtualClient, newer: &NewerIpxe) -> Result {
 
 #[test]
 fn ipxe_2_boots_a_bios_and_a_uefi_client_as_the_one_of_2019_does() -> Result {
-    let newer = NewerIpxe::get()?;
+    let Some(newer) = NewerIpxe::get()? else { return Ok(()) };
     let Some(site) = Site::new(2)? else { return Ok(()) };
     for program in ["undionly.kpxe", "snponly.efi"] {
         site.daemon.cli(&["bootprogram", "add", &newer.program(program)])?.success()?;
