@@ -70,7 +70,9 @@ impl Site {
         let slots = VmSlots::take(machines)?;
         let Around { database, other, config } = around(&lab)?;
         let mut options = database.as_ref().map_or_else(DaemonOptions::default, Postgres::options);
-        options.config = config.map(|text| format!("interface = \"{SERVER_INTERFACE}\"\n{text}\n"));
+        if let Some(text) = config {
+            options.config = Some(format!("interface = \"{SERVER_INTERFACE}\"\n{text}\n"));
+        }
         let daemon = Daemon::start_with(&lab, &options)?;
         daemon.add_image(IMAGE, disk.path())?;
         Ok(Some(Self { daemon, database, _other: other, disk, lab, _slots: slots }))
