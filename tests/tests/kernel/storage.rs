@@ -62,9 +62,7 @@ fn storage_is_planned_applied_served_from_and_taken_down() -> Result {
     let Some(mut server) = appserver(&lab, None)? else { return Ok(()) };
     let told = server.success("bootd storage status", SOON)?;
     ensure!(told.contains("no devices"), "{told}");
-    // One that turns, as far as anybody can tell: clients see none that does.
-    let turns = "echo 1 > /sys/block/${d#/dev/}/queue/rotational";
-    let device = &format!("d=$(losetup -f) && losetup $d /tmp/device && {turns} && echo $d > /tmp/node");
+    let device = "d=$(losetup -f) && losetup $d /tmp/device && echo $d > /tmp/node";
     server.success(&format!("truncate -s 600M /tmp/device && {device}"), SOON)?;
 
     // The site says where overlays lie.
