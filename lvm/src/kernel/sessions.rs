@@ -10,27 +10,9 @@ use crate::{Refusals, Session};
 /// What LIO says of a session that initiators may use.
 const LOGGED_IN: &str = "TARG_SESS_STATE_LOGGED_IN";
 
-/// What identifies sessions of iPXE's: the format of a company's number, and that of Fen Systems.
-const IPXE: [&str; 4] = ["0x40", "00", "27", "23"];
-
 /// The session of the initiator whose entry that is; `None` where it has none now.
 pub(super) fn session(entry: &Path) -> Option<Session> {
-    parse(&info(entry)?)
-}
-
-/// The same, and whether it is iPXE's.
-pub(super) fn session_of(entry: &Path) -> Option<(Session, bool)> {
-    let info = info(entry)?;
-    Some((parse(&info)?, is_of_ipxe(&info)))
-}
-
-fn info(entry: &Path) -> Option<String> {
-    fs::read_to_string(entry.join("info")).ok()
-}
-
-fn is_of_ipxe(info: &str) -> bool {
-    let isid = info.split("ISID: ").nth(1).unwrap_or_default();
-    isid.split_whitespace().take(IPXE.len()).eq(IPXE)
+    parse(&fs::read_to_string(entry.join("info")).ok()?)
 }
 
 /// ```text
@@ -78,6 +60,5 @@ mod tests {
         assert_eq!(parse(&info.replace("STATE_LOGGED_IN", "STATE_FAILED")), None);
         assert_eq!(parse("No active iSCSI Session for Initiator Endpoint: iqn.x:pc1\n"), None);
         assert_eq!(parse(""), None);
-        assert!(!is_of_ipxe(info) && is_of_ipxe(&info.replace("0x80 12 34 56 dd", "0x40 00 27 23 dd")));
     }
 }
