@@ -125,7 +125,7 @@ impl Console {
         let from = self.looked;
         let rest = self.expect(text, within)?;
         let screen = self.shown.lock();
-        let before = screen.text.get(from..self.looked).unwrap_or_default();
+        let before = screen.text.get(from..self.looked - text.len()).unwrap_or_default();
         Ok((readable(before), rest))
     }
 
