@@ -126,6 +126,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     }
     let engine = engine::open(&config)?;
     let adopted = engine.reap()?;
+    engine.notices().iter().for_each(|notice| tracing::warn!("{notice}"));
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
     let parts = Parts { config, store, site, menus, files, leases };
@@ -300,10 +301,16 @@ impl Sockets {
             links.iter().map(|link| SocketAddrV4::new(link.interface.address, port)).collect::<Vec<_>>()
         };
         given.keep_only(&[at(links, config.http_port), at(own, config.iscsi_port)].concat())?;
+        let dhcp = Dhcp::bind(links, journal)?;
+        let tftp = config.tftp.then(|| Tftp::bind(links)).transpose()?;
+        let http = Http::bind(links, config.http_port, &mut given)?;
+        // By now no other bootd can be at work here, whose target it would be.
+        engine::give_back(config, &at(own, config.iscsi_port))
+            .map_err(|e| ServiceError::new("iscsi", format!("can't have port {}", config.iscsi_port), e))?;
         Ok(Self {
-            dhcp: Dhcp::bind(links, journal)?,
-            tftp: config.tftp.then(|| Tftp::bind(links)).transpose()?,
-            http: Http::bind(links, config.http_port, &mut given)?,
+            dhcp,
+            tftp,
+            http,
             iscsi: Iscsi::bind(own, config.iscsi_port, &mut given)?,
             advertiser: config.router_advertisement.then(|| RouterAdvertiser::bind(links)).transpose()?,
             control: ControlSocket::bind(config)?,

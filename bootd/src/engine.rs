@@ -10,7 +10,7 @@ mod settings;
 #[cfg(feature = "kernel")]
 pub(crate) mod storage;
 
-pub(crate) use kernel::usable;
+pub(crate) use kernel::{give_back, listener, usable};
 use settings::Row;
 pub(crate) use settings::settle;
 
@@ -68,6 +68,8 @@ pub(crate) fn open(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
 
 #[cfg(not(feature = "kernel"))]
 mod kernel {
+    use std::io;
+    use std::net::SocketAddrV4;
     use std::sync::Arc;
 
     use lvm::{Engine, EngineError};
@@ -75,12 +77,20 @@ mod kernel {
     use crate::config::{Config, KernelSettings};
 
     fn not_built() -> EngineError {
-        let source = std::io::Error::other("this bootd was built without it");
+        let source = io::Error::other("this bootd was built without it");
         EngineError::Kernel { what: "run".into(), source }
     }
 
     pub(crate) fn usable(_settings: &KernelSettings) -> Result<(), EngineError> {
         Err(not_built())
+    }
+
+    pub(crate) fn listener(_address: SocketAddrV4) -> Option<String> {
+        None
+    }
+
+    pub(crate) fn give_back(_config: &Config, _wanted: &[SocketAddrV4]) -> io::Result<()> {
+        Ok(())
     }
 
     pub(super) fn open(_config: &Config, _settings: &KernelSettings) -> Result<Arc<dyn Engine>, EngineError> {
@@ -90,7 +100,8 @@ mod kernel {
 
 #[cfg(feature = "kernel")]
 mod kernel {
-    use std::net::SocketAddr;
+    use std::io;
+    use std::net::{SocketAddr, SocketAddrV4};
     use std::os::unix::fs::FileTypeExt;
     use std::path::Path;
     use std::sync::Arc;
@@ -101,7 +112,7 @@ mod kernel {
     use lvm::names::SiteNames;
     use lvm::{Engine, EngineError, names};
 
-    use crate::config::{Config, KernelSettings, SpacePlace};
+    use crate::config::{Config, EngineKind, KernelSettings, SpacePlace};
 
     fn overlays(settings: &KernelSettings) -> OverlayKind {
         if settings.transient { OverlayKind::Transient } else { OverlayKind::Thin }
@@ -129,6 +140,24 @@ mod kernel {
     /// The target that the kernel exports disks by, at these addresses.
     pub(super) fn lio(names: &SiteNames, portals: Vec<SocketAddr>) -> LioConfig {
         LioConfig { root: LIO_ROOT.into(), portals, target: names::shared_target_iqn(names) }
+    }
+
+    /// LIO's target that listens at that address.
+    pub(crate) fn listener(address: SocketAddrV4) -> Option<String> {
+        lvm::kernel::listener(Path::new(LIO_ROOT), address.into())
+    }
+
+    /// Takes from LIO what an earlier process with another engine, or another target, left there: what listens at the
+    /// addresses that are wanted now, or all of it where clients' disks are the kernel's still.
+    pub(crate) fn give_back(config: &Config, wanted: &[SocketAddrV4]) -> io::Result<()> {
+        let wanted = match &config.engine {
+            EngineKind::Kernel(settings) if !settings.lio => Vec::new(),
+            EngineKind::Embedded => wanted.iter().copied().map(SocketAddr::from).collect(),
+            EngineKind::Kernel(_) | EngineKind::Sim => return Ok(()),
+        };
+        let removed = lvm::kernel::give_back(&lio(&config.names, wanted), DEFAULT_TAG)?;
+        removed.iter().for_each(|text| tracing::warn!("{text}"));
+        Ok(())
     }
 
     /// What the engine is opened with whose records are in that directory.

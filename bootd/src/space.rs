@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lvm::DiskStatus;
+use lvm::{DiskStatus, SpaceStatus};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -63,8 +63,26 @@ impl Fill {
 }
 
 /// All that can be full now: the overlays, and the file systems that they and the other data lie on.
-pub(crate) fn all(config: &Config, disks: &[DiskStatus]) -> Vec<Fill> {
+pub(crate) fn all(config: &Config, disks: &[DiskStatus], space: Option<SpaceStatus>) -> Vec<Fill> {
     let mut all: Vec<Fill> = disks.iter().map(overlay).collect();
+    if let Some(SpaceStatus { used, size, file }) = space {
+        all.push(Fill {
+            what: "the space that all overlays share".into(),
+            used: used.0,
+            limit: size.0,
+            marks: OVERLAY,
+            remedy: "at its end no client can boot and no overlay grows; have clients shut down, or give it more (space_size, \
+                     or another space, in [engine])"
+                .into(),
+        });
+        // The file has holes, so its file system may be full before it is.
+        let of_data = device(&config.data);
+        let place = file.as_deref().and_then(Path::parent).filter(|place| device(place) != of_data);
+        let remedy = "at its end the writes of all clients fail; make room, or move it (space in [engine])";
+        all.extend(
+            place.and_then(|place| file_system("the file system of the overlays' space", place, remedy)),
+        );
+    }
     let overlays = &config.overlay_directory;
     let elsewhere = device(overlays) != device(&config.data);
     if config.engine == EngineKind::Embedded {
@@ -145,7 +163,7 @@ pub(crate) async fn watch(state: Arc<State>, stop: CancellationToken) {
     loop {
         let now = {
             let state = Arc::clone(&state);
-            spawn_blocking(move || all(&state.config, &state.engine.status())).await
+            spawn_blocking(move || all(&state.config, &state.engine.status(), state.engine.space())).await
         };
         for what in told.news(&now.unwrap_or_default()) {
             state.events.emit(Event::Trouble { service: SERVICE, what });
@@ -159,6 +177,8 @@ pub(crate) async fn watch(state: Arc<State>, stop: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
+    use block::Bytes;
+
     use super::*;
 
     fn fill(used: u64) -> Fill {
@@ -181,6 +201,23 @@ mod tests {
         assert_eq!(told.news(&[fill(900)]).len(), 1);
         assert_eq!(told.news(&[]).len(), 0);
         assert_eq!(told.news(&[fill(900)]).len(), 1);
+    }
+
+    #[test]
+    fn the_space_that_all_share_is_told_of_before_it_is_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, _store, _told) = crate::testing::state(directory.path());
+        let told = |used| {
+            let space = SpaceStatus { used: Bytes(used), size: Bytes(1000), file: None };
+            let said = warnings(&all(&state.config, &[], Some(space)));
+            said.iter().filter(|text| text.contains("space that all overlays share")).count()
+        };
+        assert_eq!([told(0), told(799), told(800), told(1000)], [0, 0, 1, 1]);
+        // Its file may lie where nothing else of ours does.
+        let file = Some("/proc/self/space".into());
+        let space = SpaceStatus { used: Bytes(0), size: Bytes(1000), file };
+        let what = |fill: &Fill| fill.what.contains("/proc/self");
+        assert!(all(&state.config, &[], Some(space)).iter().any(what));
     }
 
     #[test]

@@ -119,6 +119,17 @@ pub struct DiskStatus {
     pub overlay_used: Bytes,
 }
 
+/// How full the space is that all overlays share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceStatus {
+    /// Space that overlays have, in bytes.
+    pub used: Bytes,
+    /// Space that there is.
+    pub size: Bytes,
+    /// The file that it lies in, if it does: what is written there takes room of its file system.
+    pub file: Option<PathBuf>,
+}
+
 /// Hits and misses of one image's cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheStatus {
@@ -217,6 +228,16 @@ pub trait Engine: Send + Sync {
     /// What is seen of the disks that the engine exports by itself; nothing where it leaves that to the caller.
     fn activity(&self) -> Activity {
         Activity::default()
+    }
+
+    /// How full the space is that all overlays share, where there is one.
+    fn space(&self) -> Option<SpaceStatus> {
+        None
+    }
+
+    /// What whoever runs the site should know of how it was opened and what it found; each is said once.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// How the images' cache does.

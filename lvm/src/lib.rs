@@ -14,7 +14,7 @@ mod sim;
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use engine::{
     Activity, Attached, CacheStatus, Detached, Disk, DiskActivity, DiskRequest, DiskStatus, Engine, Export,
-    Exporter, Refusals, Session,
+    Exporter, Refusals, Session, SpaceStatus,
 };
 pub use error::EngineError;
 pub use sim::Sim;

@@ -147,9 +147,15 @@ fn engine(config: &Config) -> Vec<Finding> {
     findings.push(match crate::engine::usable(&settings) {
         Ok(()) => Finding::ok(what, "device-mapper, loop devices and what exports them are there"),
         Err(e) => {
-            let remedy = "load the modules that it names (for good: one a line in /etc/modules-load.d/bootd.conf), or \
-                          write kind = \"embedded\" in [engine]";
-            if settings.fallback {
+            let denied = matches!(
+                &e,
+                lvm::EngineError::Kernel { source, .. } if source.kind() == io::ErrorKind::PermissionDenied
+            );
+            let remedy = "do what it says (for modules for good: one a line in /etc/modules-load.d/bootd.conf), or write \
+                          kind = \"embedded\" in [engine]";
+            if denied {
+                Finding::warn(what, format!("not tried: {e}"), "run this check as root")
+            } else if settings.fallback {
                 Finding::warn(what, format!("{e}; the embedded engine will take its place"), remedy)
             } else {
                 Finding::fail(what, e.to_string(), remedy)

@@ -13,7 +13,7 @@ use crate::config::Config;
 /// Looks at each port that `config` needs. `running` is the daemon that has them by right.
 pub(super) fn all(config: &Config, running: Option<u32>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut look = |what: &str, key: &str, protocol: Protocol, address: SocketAddrV4| {
+    let look = |findings: &mut Vec<_>, what: &str, key: &str, protocol: Protocol, address: SocketAddrV4| {
         findings.push(one(what, key, protocol, address, running));
     };
     for link in &config.interfaces {
@@ -22,23 +22,52 @@ pub(super) fn all(config: &Config, running: Option<u32>) -> Vec<Finding> {
             Mode::Server => {
                 let key =
                     "mode = \"off\" in [dhcp], or mode = \"proxy\" beside a server that gives the addresses";
-                look("DHCP", key, Protocol::Udp, at(67));
+                look(&mut findings, "DHCP", key, Protocol::Udp, at(67));
             }
             // Port 67 is the other server's, and heard beside it.
-            Mode::Proxy => look("proxy DHCP", "mode = \"off\" in [dhcp]", Protocol::Udp, at(4011)),
+            Mode::Proxy => {
+                look(&mut findings, "proxy DHCP", "mode = \"off\" in [dhcp]", Protocol::Udp, at(4011));
+            }
             Mode::Off => {}
         }
         if config.tftp {
-            look("TFTP", "enabled = false in [tftp]", Protocol::Udp, at(69));
+            look(&mut findings, "TFTP", "enabled = false in [tftp]", Protocol::Udp, at(69));
         }
-        look("HTTP", "port in [http]", Protocol::Tcp, at(config.http_port));
+        look(&mut findings, "HTTP", "port in [http]", Protocol::Tcp, at(config.http_port));
         // Where the kernel exports the disks and bootd runs, the port is the kernel's, which is no process that could be
         // named.
         if running.is_none() || !config.engine.is_exported_by_kernel() {
-            look("iSCSI", "port in [iscsi]", Protocol::Tcp, at(config.iscsi_port));
+            let address = at(config.iscsi_port);
+            match crate::engine::listener(address) {
+                Some(target) => findings.push(of_lio(config, address, &target)),
+                None => look(&mut findings, "iSCSI", "port in [iscsi]", Protocol::Tcp, address),
+            }
         }
     }
     findings
+}
+
+/// The port of the disks, where Linux's own target listens at it: no process has it that could be named.
+fn of_lio(config: &Config, address: SocketAddrV4, target: &str) -> Finding {
+    let what = format!("iSCSI port, TCP {address}");
+    let found = format!("held by the kernel, for LIO's target {target}");
+    let ours = lvm::names::shared_target_iqn(&config.names) == target;
+    match (ours, config.engine.is_exported_by_kernel()) {
+        (true, true) => Finding::ok(what, format!("{found}, which is bootd's")),
+        (true, false) => Finding::warn(
+            what,
+            format!("{found}, which is of bootd's kernel engine"),
+            "bootd serve removes it as root, if nobody is logged in; else as root: bootd storage down",
+        ),
+        (false, true) => Finding::warn(
+            what,
+            found,
+            "right if it was bootd's under an earlier name; else give bootd another port (port in [iscsi])",
+        ),
+        (false, false) => {
+            Finding::fail(what, found, "remove it: targetcli /iscsi delete NAME, or set port in [iscsi]")
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,12 +34,17 @@ mod with_kernel {
             StorageCommand::Plan(shown) => plan(&config(&shown.place)?, shown.json),
             StorageCommand::Apply(storage) => apply(&config(&storage.place)?, storage.yes),
             StorageCommand::Status(shown) => status(shown.json),
-            StorageCommand::Down(storage) => down(&config(&storage.place)?, storage.yes),
+            // What an engine has left that is no longer in use is there to be removed, too.
+            StorageCommand::Down(storage) => down(&load(&storage.place)?, storage.yes),
         }
     }
 
+    fn load(place: &Place) -> Result<StorageConfig, Failure> {
+        StorageConfig::load(&place.flags(), &Machine::look()).map_err(Failure::new)
+    }
+
     fn config(place: &Place) -> Result<StorageConfig, Failure> {
-        let config = StorageConfig::load(&place.flags(), &Machine::look()).map_err(Failure::new)?;
+        let config = load(place)?;
         match config.engine {
             EngineKind::Kernel(_) => Ok(config),
             EngineKind::Embedded | EngineKind::Sim => Err(Failure {
@@ -88,16 +93,37 @@ mod with_kernel {
         let site = storage::site(config)?;
         let plan = storage::plan(config, &site)?;
         refuse(&plan)?;
+        let Some(hold) = storage::hold(config)? else {
+            return unchanged(config, storage::differences(config, &site)?, &plan);
+        };
         if let Some(Write { device, .. }) = &plan.writes {
             print(&describe(&plan))?;
             confirm(&format!("Write to {}?", device.display()), yes)?;
             storage::label(device)?;
             print(&format!("{} is ready for overlays\n", device.display()))?;
         }
-        match storage::prepare(config, &site)?.as_slice() {
+        match storage::prepare(config, &site, &hold)?.as_slice() {
             [] => print("nothing to do before bootd starts\n"),
             made => print(&format!("made: {}\n", made.join(", "))),
         }
+    }
+
+    /// What is in use is left as it is: bootd knows it by its devices' numbers, and would serve what another has by then.
+    fn unchanged(config: &StorageConfig, mut differences: Vec<String>, plan: &Plan) -> Result<(), Failure> {
+        if let Some(Write { device, what, .. }) = &plan.writes {
+            differences.push(format!("{} lacks {what}", device.display()));
+        }
+        let pid = data::running(&config.data).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        if differences.is_empty() {
+            return print(&format!("bootd runs{pid}, and all is as it is asked for: nothing to do\n"));
+        }
+        Err(Failure {
+            error: format!("bootd runs{pid}, so nothing was changed: {}", differences.join("; ")),
+            hint: Some(
+                "stop bootd, run this again, and start bootd; a restart of the machine does all of that, too"
+                    .into(),
+            ),
+        })
     }
 
     fn status(json: bool) -> Result<(), Failure> {

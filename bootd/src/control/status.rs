@@ -30,13 +30,13 @@ pub(super) async fn status(
         None => site.clients().into_iter().map(|client| Client::clone(client)).collect(),
     };
     // Asks the file system of each overlay.
-    let (disks, caches) = {
+    let (disks, caches, space) = {
         let engine = Arc::clone(&state.engine);
-        spawn_blocking(move || (engine.status(), engine.cache())).await?
+        spawn_blocking(move || (engine.status(), engine.cache(), engine.space())).await?
     };
     let warnings = {
         let (state, disks) = (Arc::clone(state), disks.clone());
-        spawn_blocking(move || space::warnings(&space::all(&state.config, &disks))).await?
+        spawn_blocking(move || space::warnings(&space::all(&state.config, &disks, space))).await?
     };
     let disk_of = |client: &Client| {
         let disk = disks.iter().find(|disk| disk.request.client == client.name.as_str())?;

@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use lvm::kernel::{self, Contents, DEFAULT_TAG, KernelConfig, Planned, SpaceConfig};
+use lvm::EngineError;
+use lvm::kernel::{self, Contents, DEFAULT_TAG, Hold, KernelConfig, Planned, SpaceConfig};
 use serde::Serialize;
 use site::Site;
 
@@ -151,10 +152,26 @@ pub(crate) fn label(path: &Path) -> Result<(), Problem> {
     kernel::label(path).map_err(|e| problem(e, "look at the device; it may be read-only"))
 }
 
-/// Makes what needs no client, and says which devices were not there before.
-pub(crate) fn prepare(config: &StorageConfig, site: &Site) -> Result<Vec<String>, Problem> {
+/// Keeps engines from starting, if none is at work; `None` where one is.
+pub(crate) fn hold(config: &StorageConfig) -> Result<Option<Hold>, Problem> {
+    match kernel::hold(&config.overlay_directory) {
+        Ok(hold) => Ok(Some(hold)),
+        Err(EngineError::InUse { .. }) => Ok(None),
+        Err(e) => Err(problem(e, "run it as root")),
+    }
+}
+
+/// In what that which a running bootd has in the kernel is another than is asked for.
+pub(crate) fn differences(config: &StorageConfig, site: &Site) -> Result<Vec<String>, Problem> {
     let settings = settings(config, site)?;
-    let made = kernel::prepare(&kernel_config(config, &settings));
+    let differences = kernel::differences(&kernel_config(config, &settings));
+    differences.map_err(|e| problem(e, "bootd storage status shows what is there"))
+}
+
+/// Makes what needs no client, and says which devices were not there before.
+pub(crate) fn prepare(config: &StorageConfig, site: &Site, hold: &Hold) -> Result<Vec<String>, Problem> {
+    let settings = settings(config, site)?;
+    let made = kernel::prepare(&kernel_config(config, &settings), hold);
     made.map_err(|e| problem(e, "bootd storage status shows what is there"))
 }
 

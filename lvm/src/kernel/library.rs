@@ -21,7 +21,7 @@ use devicemapper::Device;
 use parking_lot::Mutex;
 
 use super::cache::{self, BLOCK, Counts, Mode};
-use super::dm::{Dm, Line};
+use super::dm::{Dm, Found, Line};
 use super::fault;
 use crate::names::DmRole;
 
@@ -94,18 +94,12 @@ impl Library {
     /// The library as the kernel holds it, or a fresh one with a cache of `size`; `None` where there is to be none. One
     /// of another size stays as long as a client's disk stands on it.
     pub(super) fn open(dm: &Dm, size: Option<Bytes>) -> io::Result<Option<Self>> {
-        let held = match dm.find(&DmRole::Cache)? {
-            Some(cache) => {
-                dm.table(&DmRole::Cache)?.first().and_then(cache::Parts::of).map(|parts| (cache, parts))
-            }
-            None => None,
-        };
-        if let Some((cache, parts)) = held {
-            if Some(parts.size()?) != size.map(cache::whole_blocks) {
+        if let Some((cache, held)) = held(dm)? {
+            if Some(held) != size.map(cache::whole_blocks) {
                 remove_idle_images(dm)?;
             }
             let in_use = dm.find(&DmRole::Cache)?.is_some_and(|cache| cache.open > 0);
-            if in_use || Some(parts.size()?) == size.map(cache::whole_blocks) {
+            if in_use || Some(held) == size.map(cache::whole_blocks) {
                 let segments = Mutex::new(Segments::of(&dm.table(&DmRole::Library)?));
                 return Ok(Some(Self { device: cache.device, segments }));
             }
@@ -163,6 +157,23 @@ impl Library {
     pub(super) fn counts(&self, dm: &Dm) -> Option<Counts> {
         Counts::of(&dm.status(&DmRole::Cache).ok()?.first()?.parameters)
     }
+}
+
+/// The cache that the kernel holds, and its size.
+fn held(dm: &Dm) -> io::Result<Option<(Found, Bytes)>> {
+    let Some(cache) = dm.find(&DmRole::Cache)? else { return Ok(None) };
+    let parts = dm.table(&DmRole::Cache)?.first().and_then(cache::Parts::of);
+    parts.map(|parts| Ok((cache, parts.size()?))).transpose()
+}
+
+/// What is to be said of a cache that is not of that size.
+pub(super) fn difference(dm: &Dm, size: Option<Bytes>) -> io::Result<Option<String>> {
+    let held = held(dm)?.map(|(_, size)| size);
+    let shown =
+        |size: Option<Bytes>| size.map_or("none".to_owned(), |size| format!("one of {} bytes", size.0));
+    let wanted = size.map(cache::whole_blocks);
+    let text = || format!("there is {} under images, and {} is asked for", shown(held), shown(wanted));
+    Ok((held != wanted).then(text))
 }
 
 /// Removes the devices of images that no client's disk stands on.

@@ -16,18 +16,23 @@
 //! - Its files don't take two writers well: all work is done by one thread, one disk after the other.
 //! - A write can hang for ever, and then nothing ends the thread that made it: whoever waits gives up after
 //!   [`STEP_LIMIT`], and from then on is told at once which step hangs.
+//!
+//! A target of another name that has disks of ours is ours, too, from before the name changed ([`targets`](super::targets)):
+//! it serves the disks that it has until they end, and gets no other.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::targets::mark;
 use super::{fault, sessions};
 use crate::names::parse_dm_name;
 use crate::{Export, Refusals, Session};
@@ -46,7 +51,7 @@ const MAX_LUNS: u32 = 65_535;
 
 /// How long one step may take. A healthy one takes milliseconds, and the end of a session that has requests under way
 /// as long as the slowest of them.
-const STEP_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const STEP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Disks that wait to be exported or ended, at most; more are refused.
 const MAX_QUEUE: usize = 4096;
@@ -58,7 +63,7 @@ pub struct LioConfig {
     pub root: PathBuf,
     /// The addresses at which the target is found.
     pub portals: Vec<SocketAddr>,
-    /// The target's name. Targets of other names are somebody else's.
+    /// The target's name. Targets of other names are somebody else's, if they have no disks of ours.
     pub target: String,
 }
 
@@ -67,37 +72,47 @@ type Work = Box<dyn FnOnce(&Files) -> io::Result<()> + Send>;
 /// The way to LIO.
 pub(super) struct Lio {
     queue: Sender<(Work, Sender<io::Result<()>>)>,
-    files: Arc<Files>,
+    pub(super) files: Arc<Files>,
+    step_limit: Duration,
+    thread: JoinHandle<()>,
 }
 
 /// LIO's files, and which of them is being written.
-struct Files {
-    config: LioConfig,
-    tag: String,
-    step: Mutex<Option<(String, Instant)>>,
+pub(super) struct Files {
+    pub(super) config: LioConfig,
+    pub(super) tag: String,
+    step: Arc<Mutex<Option<(String, Instant)>>>,
     waiting: Mutex<usize>,
+    /// Those of the targets of earlier names.
+    pub(super) earlier: OnceLock<Vec<Files>>,
+    /// What whoever runs the site should know.
+    pub(super) notices: Mutex<Vec<String>>,
 }
 
 impl Lio {
     /// Opens the target. What an earlier process exported is as it was.
     pub(super) fn open(config: LioConfig, tag: &str) -> io::Result<Self> {
-        let iscsi = config.root.join("iscsi");
-        if !config.root.is_dir() {
-            let text = format!(
-                "{} is not there; load LIO: modprobe -a target_core_iblock iscsi_target_mod, and mount configfs at \
-                 /sys/kernel/config",
-                config.root.display()
-            );
-            return Err(io::Error::new(io::ErrorKind::NotFound, text));
-        }
-        make_directory(&iscsi)?;
-        let tag = tag.to_owned();
-        let files = Arc::new(Files { config, tag, step: Mutex::default(), waiting: Mutex::default() });
-        files.keep_reservations();
-        files.open_target()?;
+        Self::open_within(config, tag, STEP_LIMIT)
+    }
+
+    fn open_within(config: LioConfig, tag: &str, step_limit: Duration) -> io::Result<Self> {
+        check(&config.root)?;
+        let lio = Self::start(config, tag, step_limit)?;
+        lio.work(Box::new(|files| {
+            files.directory(&files.config.root.join("iscsi"))?;
+            files.keep_reservations();
+            files.find_earlier();
+            files.open_target()
+        }))?;
+        Ok(lio)
+    }
+
+    /// The thread that does the work, with nothing done yet.
+    pub(super) fn start(config: LioConfig, tag: &str, step_limit: Duration) -> io::Result<Self> {
+        let files = Arc::new(Files::of(config, tag, Arc::default()));
         let (queue, work) = channel::<(Work, Sender<io::Result<()>>)>();
         let thread_files = Arc::clone(&files);
-        std::thread::Builder::new().name("bootd-lio".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("bootd-lio".into()).spawn(move || {
             for (work, done) in work {
                 let result = work(&thread_files);
                 *thread_files.step.lock() = None;
@@ -106,7 +121,7 @@ impl Lio {
                 let _ = done.send(result);
             }
         })?;
-        Ok(Self { queue, files })
+        Ok(Self { queue, files, step_limit, thread })
     }
 
     /// Exports the device `node` as `export` says, under the name `disk` among LIO's disks.
@@ -128,15 +143,18 @@ impl Lio {
 
     /// The disks that are exported as a whole, each with the initiator that may log in to it.
     pub(super) fn exported(&self) -> Vec<(String, String)> {
-        let luns = self.files.luns();
-        let disk_of = |lun: &str| luns.iter().find(|(one, _)| one == lun).map(|(_, disk)| disk.clone());
-        let entries = self.files.entries().into_iter();
-        entries.filter_map(|(initiator, lun)| Some((disk_of(&lun?)?, initiator))).collect()
+        let of = |files: &Files| {
+            let luns = files.luns();
+            let disk_of = |lun: &str| luns.iter().find(|(one, _)| one == lun).map(|(_, disk)| disk.clone());
+            let entries = files.entries().into_iter();
+            entries.filter_map(|(initiator, lun)| Some((disk_of(&lun?)?, initiator))).collect::<Vec<_>>()
+        };
+        self.files.all().flat_map(of).collect()
     }
 
-    /// The newest session of that initiator.
+    /// The newest session of that initiator: after a change of name, it may still be at the old target.
     pub(super) fn session(&self, initiator: &str) -> Option<Session> {
-        sessions::session(&self.files.group().join("acls").join(initiator))
+        self.files.all().find_map(|files| sessions::session(&files.entry(initiator)))
     }
 
     /// The log-ins that the target has refused.
@@ -147,17 +165,36 @@ impl Lio {
     /// Whether that disk is exported as a whole, to that initiator. Unlike [`exported`](Self::exported) it looks at
     /// nobody else's: when a room is switched on, that would be most of the work.
     pub(super) fn is_exported(&self, disk: &str, initiator: &str) -> bool {
-        let shown = self.files.shown(initiator);
-        shown.is_some_and(|lun| self.files.group().join("lun").join(lun).join(disk).is_symlink())
+        self.files.all().any(|files| {
+            let shown = files.shown(initiator);
+            shown.is_some_and(|lun| files.group().join("lun").join(lun).join(disk).is_symlink())
+        })
     }
 
     /// Removes all of ours but the disks of these names.
     pub(super) fn keep_only(&self, disks: &[String]) -> io::Result<()> {
         let keep = disks.to_vec();
-        self.work(Box::new(move |files| files.clear(&keep)))
+        self.work(Box::new(move |files| {
+            files.clear(&keep)?;
+            files.end_earlier();
+            Ok(())
+        }))
     }
 
-    fn work(&self, work: Work) -> io::Result<()> {
+    /// Ends, with its thread, and says what whoever runs the site should know.
+    pub(super) fn finish(self) -> Vec<String> {
+        let notices = self.notices();
+        drop(self.queue);
+        let _ = self.thread.join();
+        notices
+    }
+
+    /// What whoever runs the site should know, once.
+    pub(super) fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.files.notices.lock())
+    }
+
+    pub(super) fn work(&self, work: Work) -> io::Result<()> {
         {
             let mut waiting = self.files.waiting.lock();
             if *waiting >= MAX_QUEUE {
@@ -175,7 +212,7 @@ impl Lio {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let step = self.files.step.lock().clone();
-            if let Some((step, since)) = step.filter(|(_, since)| since.elapsed() > STEP_LIMIT) {
+            if let Some((step, since)) = step.filter(|(_, since)| since.elapsed() > self.step_limit) {
                 let text = format!(
                     "LIO has not finished \"{step}\" for {} s, and nothing but a restart of this machine ends that; \
                      clients that run go on. With kind = \"embedded\" in [engine] bootd does without LIO",
@@ -187,18 +224,63 @@ impl Lio {
     }
 }
 
+/// Makes sure that LIO can be told what to do, its modules being loaded.
+pub(super) fn check(root: &Path) -> io::Result<()> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is not there, by which LIO is told what to export; mount configfs: mount -t configfs configfs /sys/kernel/config",
+        root.display()
+    );
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
+}
+
+/// The target that listens at that address, of those below `root`. Changes nothing.
+#[must_use]
+pub fn listener(root: &Path, address: SocketAddr) -> Option<String> {
+    let iscsi = root.join("iscsi");
+    let listens = |target: &String| {
+        let portals = names(&iscsi.join(target).join("tpgt_1/np"));
+        portals.iter().filter_map(|portal| portal.parse::<SocketAddr>().ok()).any(|portal| {
+            portal.port() == address.port() && (portal.ip() == address.ip() || portal.ip().is_unspecified())
+        })
+    };
+    names(&iscsi).into_iter().find(listens)
+}
+
 impl Files {
+    pub(super) fn of(config: LioConfig, tag: &str, step: Arc<Mutex<Option<(String, Instant)>>>) -> Self {
+        let (waiting, earlier, notices) = (Mutex::default(), OnceLock::new(), Mutex::default());
+        Self { config, tag: tag.to_owned(), step, waiting, earlier, notices }
+    }
+
+    /// Of a target of another name: its steps are steps of the same thread.
+    pub(super) fn of_target(&self, target: String) -> Self {
+        Self::of(LioConfig { target, ..self.config.clone() }, &self.tag, Arc::clone(&self.step))
+    }
+
+    /// These, and those of the targets of earlier names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.earlier.get().into_iter().flatten())
+    }
+
     fn disks(&self) -> PathBuf {
         self.config.root.join("core").join(GROUP)
     }
 
+    /// The entry of that initiator.
+    pub(super) fn entry(&self, initiator: &str) -> PathBuf {
+        self.group().join("acls").join(initiator)
+    }
+
     /// The one target's group.
-    fn group(&self) -> PathBuf {
+    pub(super) fn group(&self) -> PathBuf {
         self.config.root.join("iscsi").join(&self.config.target).join("tpgt_1")
     }
 
     /// The target's units that have a disk: the unit's name, and the disk's.
-    fn luns(&self) -> Vec<(String, String)> {
+    pub(super) fn luns(&self) -> Vec<(String, String)> {
         let luns = self.group().join("lun");
         let with_disk = |lun: String| {
             let mut links = names(&luns.join(&lun)).into_iter();
@@ -215,8 +297,9 @@ impl Files {
     }
 
     /// Who may log in, and which unit is shown to it if one is by now.
-    fn entries(&self) -> Vec<(String, Option<String>)> {
-        let initiators = names(&self.group().join("acls")).into_iter();
+    pub(super) fn entries(&self) -> Vec<(String, Option<String>)> {
+        let mark = mark(&self.tag);
+        let initiators = names(&self.group().join("acls")).into_iter().filter(|name| *name != mark);
         initiators.map(|initiator| (initiator.clone(), self.shown(&initiator))).collect()
     }
 
@@ -242,6 +325,8 @@ impl Files {
         {
             self.write(&group.join("attrib").join(attribute), value)?;
         }
+        self.directory(&self.entry(&mark(&self.tag)))?;
+        self.close_portals();
         for portal in &self.config.portals {
             let hint =
                 |e: io::Error| io::Error::new(e.kind(), format!("{e}; does another target listen there?"));
@@ -260,7 +345,12 @@ impl Files {
         step
     }
 
-    fn step(&self, what: &str, path: &Path, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn step(
+        &self,
+        what: &str,
+        path: &Path,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         let step = self.begin(what, path);
         work().map_err(|e| io::Error::new(e.kind(), format!("LIO: {step}: {e}")))
     }
@@ -272,7 +362,7 @@ impl Files {
         })
     }
 
-    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+    pub(super) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
         self.step("write", path, || {
             fs::OpenOptions::new().write(true).open(path).and_then(|mut file| {
                 // In one piece: each write is a message of its own.
@@ -285,7 +375,7 @@ impl Files {
         self.step("link", path, || symlink(to, path))
     }
 
-    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn remove_directory(&self, path: &Path) -> io::Result<()> {
         self.step("remove", path, || gone_is_fine(fs::remove_dir(path)))
     }
 
@@ -308,8 +398,7 @@ impl Files {
         self.remove_entry(&export.initiator)?;
         self.directory(&acl)?;
         fault::here("lio-acl");
-        // iPXE answers no pings, and must not be cut off while a menu waits for its user. What a client leaves behind
-        // ends with its boot.
+        // iPXE answers no pings.
         self.write(&acl.join("attrib/nopin_timeout"), "0")?;
         self.write(&acl.join("auth/userid"), &export.user)?;
         self.write(&acl.join("auth/password"), &export.secret)?;
@@ -338,6 +427,8 @@ impl Files {
         ] {
             self.write(&disk.join("wwn").join(file), value)?;
         }
+        // As the embedded engine says: what lies on a disk that turns, systems defragment.
+        self.write(&disk.join("attrib/is_nonrot"), "1")?;
         // Where the device can't discard, LIO refuses this, and clients are told so.
         let _ = self.write(&disk.join("attrib/emulate_tpu"), "1");
         Ok(())
@@ -349,6 +440,13 @@ impl Files {
             // What stands on it goes before it.
             return Ok(());
         }
+        self.all().try_for_each(|files| files.remove_units(name))?;
+        self.remove_directory(&self.disks().join(name))?;
+        fault::here("lio-disk-removed");
+        Ok(())
+    }
+
+    fn remove_units(&self, name: &str) -> io::Result<()> {
         for (lun, _) in self.luns().into_iter().filter(|(_, disk)| disk == name) {
             for (initiator, _) in self.entries().into_iter().filter(|(_, shown)| shown.as_ref() == Some(&lun))
             {
@@ -358,8 +456,6 @@ impl Files {
             self.remove_with_links(&self.group().join("lun").join(lun))?;
             fault::here("lio-lun-removed");
         }
-        self.remove_directory(&self.disks().join(name))?;
-        fault::here("lio-disk-removed");
         Ok(())
     }
 
@@ -372,7 +468,16 @@ impl Files {
     }
 
     /// Removes all entries, units and disks but those of the disks of these names.
-    fn clear(&self, keep: &[String]) -> io::Result<()> {
+    pub(super) fn clear(&self, keep: &[String]) -> io::Result<()> {
+        self.all().try_for_each(|files| files.clear_units(keep))?;
+        let ours = |disk: &String| parse_dm_name(&self.tag, disk).is_some();
+        for disk in names(&self.disks()).into_iter().filter(|disk| ours(disk) && !keep.contains(disk)) {
+            self.remove_directory(&self.disks().join(disk))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn clear_units(&self, keep: &[String]) -> io::Result<()> {
         let luns = self.luns();
         let kept = |lun: &str| luns.iter().any(|(one, disk)| one == lun && keep.contains(disk));
         for (initiator, shown) in self.entries() {
@@ -382,10 +487,6 @@ impl Files {
         }
         for lun in names(&self.group().join("lun")).into_iter().filter(|lun| !kept(lun)) {
             self.remove_with_links(&self.group().join("lun").join(lun))?;
-        }
-        let ours = |disk: &String| parse_dm_name(&self.tag, disk).is_some();
-        for disk in names(&self.disks()).into_iter().filter(|disk| ours(disk) && !keep.contains(disk)) {
-            self.remove_directory(&self.disks().join(disk))?;
         }
         Ok(())
     }
@@ -398,36 +499,6 @@ impl Files {
     }
 }
 
-/// Removes our target and all disks behind it. For the operator who wants LIO as it was, and for tests: every log-in at
-/// the same address is broken off.
-///
-/// # Errors
-/// When LIO refuses.
-pub fn remove_target(config: &LioConfig, tag: &str) -> io::Result<()> {
-    let (config, tag) = (config.clone(), tag.to_owned());
-    let files = Files { config, tag, step: Mutex::default(), waiting: Mutex::default() };
-    let group = files.group();
-    if !group.is_dir() {
-        return Ok(());
-    }
-    files.write(&group.join("enable"), "0")?;
-    files.clear(&[])?;
-    for portal in names(&group.join("np")) {
-        files.remove_directory(&group.join("np").join(portal))?;
-    }
-    files.remove_directory(&group)?;
-    group.parent().map_or(Ok(()), |target| files.remove_directory(target))
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-            Err(io::Error::new(e.kind(), format!("LIO: make {}: {e}", path.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -436,7 +507,10 @@ fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// The names in a directory; none where it can't be read.
-fn names(directory: &Path) -> Vec<String> {
+pub(super) fn names(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,11 +19,13 @@ mod inspect;
 mod library;
 mod lio;
 mod loops;
+mod needs;
 mod overlay;
 mod plan;
 mod sessions;
 mod space;
 mod sysfs;
+mod targets;
 mod volume;
 mod watch;
 
@@ -43,11 +45,14 @@ use self::image::Images;
 pub use self::inspect::{Contents, Shown, contents, devices};
 use self::library::Library;
 use self::lio::Lio;
-pub use self::lio::{LioConfig, ROOT as LIO_ROOT, remove_target};
+pub use self::lio::{LioConfig, ROOT as LIO_ROOT, listener};
+use self::needs::CONTROL;
+pub use self::needs::{Needs, check, missing};
 use self::overlay::{Failed, Overlay, Owner, Stages};
-pub use self::plan::{Image, Plan, Planned, plan, prepare};
+pub use self::plan::{Hold, Image, Plan, Planned, differences, hold, plan, prepare};
 use self::space::Space;
 pub use self::space::{SpaceConfig, label};
+pub use self::targets::{give_back, remove_target};
 use self::volume::DeviceVolume;
 use self::watch::Watch;
 use crate::names::{self, DmPart, DmRole};
@@ -55,7 +60,7 @@ use crate::places::{self, Found, Places};
 use crate::record::{self, Files, Record, Survey};
 use crate::{
     Activity, Attached, CacheStatus, Detached, Disk, DiskActivity, DiskRequest, DiskStatus, Engine,
-    EngineError, Export, Exporter,
+    EngineError, Export, Exporter, SpaceStatus,
 };
 
 /// How an overlay is kept.
@@ -177,69 +182,15 @@ impl Kernel {
     }
 }
 
-/// What of the kernel an engine uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
-    /// How overlays are kept.
-    pub overlays: OverlayKind,
-    /// Whether the kernel exports the disks.
-    pub lio: bool,
-    /// Whether there is a cache of fixed size.
-    pub cache: bool,
-}
-
-/// What a machine needs for the engine, and lacks: modules that are not loaded, and their parts of the kernel.
-///
-/// # Errors
-/// When device-mapper can't be asked.
-pub fn missing(Needs { overlays, lio, cache }: Needs) -> io::Result<Vec<&'static str>> {
-    let mut missing = Vec::new();
-    if Path::new("/dev/mapper/control").exists() {
-        let there = Dm::open(DEFAULT_TAG)?.targets()?;
-        let of_overlays = match overlays {
-            OverlayKind::Thin => ("thin-pool", "dm-thin-pool"),
-            OverlayKind::Transient => ("snapshot", "dm-snapshot"),
-        };
-        // The cache's policy is a module of its own, which the kernel does not list.
-        let of_cache = [("cache", "dm-cache"), ("cache", "dm-cache-smq")];
-        let targets = [of_overlays].into_iter().chain(of_cache.into_iter().filter(|_| cache));
-        let lacking = targets.filter(|(target, _)| !there.iter().any(|one| one == target));
-        missing.extend(lacking.map(|(_, module)| module));
-    } else {
-        missing.push("dm-mod");
-    }
-    missing.extend((!Path::new("/dev/loop-control").exists()).then_some("loop"));
-    if lio {
-        let loaded = |module: &str| Path::new("/sys/module").join(module).is_dir();
-        let modules = ["target_core_iblock", "iscsi_target_mod"];
-        missing.extend(modules.into_iter().filter(|module| !loaded(module)));
-    }
-    Ok(missing)
-}
-
-/// Makes sure that the machine has what the engine needs.
-///
-/// # Errors
-/// When it lacks something; the text says what, and how to have it.
-pub fn check(needs: Needs) -> Result<(), EngineError> {
-    let lacking = missing(needs).map_err(kernel_error("use device-mapper"))?;
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    let modules = lacking.join(" ");
-    let text = format!(
-        "modules that are not loaded: {modules}; load them as root (modprobe -a {modules}), on Debian with the package \
-         linux-image-amd64"
-    );
-    Err(kernel_error("run here")(io::Error::new(io::ErrorKind::Unsupported, text)))
-}
-
 /// Removes every device of the bootd with that tag, from the top down, and says which are busy. For the operator who
 /// wants the kernel as it was, and for tests.
 ///
 /// # Errors
 /// When the kernel says anything but that a device is busy.
 pub fn remove_all(tag: &str) -> io::Result<Vec<String>> {
+    if !Path::new(CONTROL).exists() {
+        return Ok(Vec::new());
+    }
     let dm = Dm::open(tag)?;
     let mut busy = Vec::new();
     for found in dm.ours()? {
@@ -499,6 +450,14 @@ impl Engine for Kernel {
         };
         let disks = self.shared.places.all().into_iter().filter_map(look).collect();
         Activity { disks, refusals: lio.refusals().unwrap_or_default() }
+    }
+
+    fn space(&self) -> Option<SpaceStatus> {
+        Some(self.shared.space.status())
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.shared.lio.as_ref().map(Lio::notices).unwrap_or_default()
     }
 
     /// The cache of fixed size, which does not count by images. The page cache counts nothing.

@@ -1,9 +1,9 @@
 //! What the engine has in the kernel or would have there, for people who want to know before it is made; and what of it
 //! can be made before any client boots.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use block::{Bytes, SECTOR_SIZE};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use super::{KernelConfig, Space, check, kernel_error, library, overlay};
 use crate::EngineError;
 use crate::embedded::images::FileId;
 use crate::names::{self, DmRole};
+use crate::record;
 
 /// A device as it is, or as it would be made. What is not there yet is called in its table by a name between `<` and `>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -135,12 +136,48 @@ fn look(image: &Image) -> io::Result<(DmRole, u64)> {
     Ok((role_of(&image.name, &FileId::of(&meta)), meta.len() / u64::from(SECTOR_SIZE)))
 }
 
+/// As long as it is held, no engine is at work there.
+#[derive(Debug)]
+pub struct Hold {
+    _lock: Option<File>,
+}
+
+/// Holds the place of an engine's records, if no engine does.
+///
+/// # Errors
+/// When one does.
+pub fn hold(directory: &Path) -> Result<Hold, EngineError> {
+    // To make it is for the engine, as whoever it runs as: where there is none, none is at work.
+    let there = directory.is_dir();
+    Ok(Hold { _lock: there.then(|| record::lock(directory)).transpose()? })
+}
+
+/// In what that which [`prepare`] makes is another than is asked for. What is there belongs to an engine that is at work,
+/// and goes by what that knows of it, so it must not be changed.
+///
+/// # Errors
+/// When the kernel can't be asked, or the place of the overlays can't be.
+pub fn differences(config: &KernelConfig) -> Result<Vec<String>, EngineError> {
+    check(config.needs())?;
+    let look = || {
+        let dm = Dm::open(&config.tag)?;
+        let space = match (dm.find(&DmRole::Space)?, &config.space) {
+            (Some(held), _) if space::is_same(&dm, held.device, &config.space, config.write_cache)? => None,
+            (Some(_), _) => Some("overlays lie elsewhere, or are cached otherwise".to_owned()),
+            (None, SpaceConfig::File { .. }) => None,
+            (None, _) => Some("there is no space for overlays yet".to_owned()),
+        };
+        Ok(space.into_iter().chain(library::difference(&dm, config.cache)?).collect())
+    };
+    look().map_err(kernel_error("look at what disks lie on"))
+}
+
 /// Makes what needs no client, and is no file: the caches, and the space that overlays lie on. A file is the engine's own to
 /// make, as whoever it runs as. Says which devices were not there before. A device must have been labelled.
 ///
 /// # Errors
 /// When the machine lacks something, or clients use another space.
-pub fn prepare(config: &KernelConfig) -> Result<Vec<String>, EngineError> {
+pub fn prepare(config: &KernelConfig, _hold: &Hold) -> Result<Vec<String>, EngineError> {
     check(config.needs())?;
     let dm = Dm::open(&config.tag).map_err(kernel_error("use device-mapper"))?;
     let opening = kernel_error("open the overlays' space");

@@ -25,6 +25,7 @@ use super::dm::{Dm, Line};
 use super::extents::{Extent, Extents};
 use super::loops::Loop;
 use super::sysfs;
+use crate::SpaceStatus;
 use crate::names::DmRole;
 
 /// Where the extents begin, in sectors.
@@ -62,6 +63,9 @@ pub enum SpaceConfig {
 /// The space, with who has which part of it.
 pub(super) struct Space {
     device: Device,
+    /// How many of its sectors overlays can have.
+    sectors: u64,
+    file: Option<PathBuf>,
     pub(super) extents: Mutex<Extents>,
 }
 
@@ -90,8 +94,19 @@ impl Space {
         };
         let device = held.map_or_else(|| create(dm, config, cache), Ok)?;
         sysfs::check_sector_size(device, "the overlays' space")?;
-        let sectors = sysfs::sectors(device)?;
-        Ok(Self { device, extents: Mutex::new(Extents::new(BEGIN, sectors)) })
+        let extents = Extents::new(BEGIN, sysfs::sectors(device)?);
+        let file = match config {
+            SpaceConfig::File { path, .. } => Some(path.clone()),
+            SpaceConfig::Ram { .. } | SpaceConfig::Device { .. } => None,
+        };
+        Ok(Self { device, sectors: extents.left(), file, extents: Mutex::new(extents) })
+    }
+
+    /// How full it is.
+    pub(super) fn status(&self) -> SpaceStatus {
+        let bytes = |sectors: u64| Bytes(sectors * u64::from(SECTOR_SIZE));
+        let used = self.sectors.saturating_sub(self.extents.lock().left());
+        SpaceStatus { used: bytes(used), size: bytes(self.sectors), file: self.file.clone() }
     }
 
     /// A table of these extents, one behind the other.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use block::Bytes;
-use lvm::kernel::{Kernel, KernelConfig, SpaceConfig};
+use lvm::kernel::{self, Kernel, KernelConfig, SpaceConfig};
 use lvm::{Attached, DiskRequest, Engine, EngineError};
 
 use crate::lab::{Lab, SIZE, image, range, read, whole, write};
@@ -137,6 +137,32 @@ fn another_size_is_taken_when_nobody_uses_the_last() {
     };
     assert!(refused.contains("lie elsewhere"), "{refused}");
     only_kernel::clean_up(root);
+}
+
+#[test]
+fn what_a_running_engine_holds_nobody_else_makes_anew() {
+    let lab = Lab::sim();
+    let root = lab.root.path();
+    let space = SpaceConfig::Ram { size: Bytes(256 << 20) };
+    let with = |cache| KernelConfig { cache: Some(cache), space: space.clone(), ..only_kernel::config(root) };
+    let (asked, other) = (with(CACHE), with(Bytes(CACHE.0 * 2)));
+    let hold = || kernel::hold(&asked.directory);
+    assert_eq!(kernel::prepare(&asked, &hold().unwrap()).unwrap().len(), 3);
+    let engine = Kernel::open(asked.clone()).unwrap();
+    // An image that is kept in the cache, and stands in nobody's way.
+    engine.attach(lab.request("pc1", 1)).unwrap();
+    engine.detach("pc1", 1).unwrap();
+    until("its disk is gone", || devices(root).len() == 4);
+    assert!(matches!(hold(), Err(EngineError::InUse { .. })));
+    assert_eq!(kernel::differences(&asked).unwrap(), Vec::<String>::new());
+    let differences = kernel::differences(&other).unwrap();
+    assert!(differences.len() == 1 && differences[0].contains("one of 8388608 bytes"), "{differences:?}");
+    let elsewhere = KernelConfig { space: only_kernel::config(root).space, ..asked.clone() };
+    assert!(kernel::differences(&elsewhere).unwrap()[0].contains("elsewhere"));
+    drop(engine);
+    // And then it is.
+    kernel::prepare(&other, &hold().unwrap()).unwrap();
+    assert_eq!(kernel::differences(&other).unwrap(), Vec::<String>::new());
 }
 
 /// Not a test of its own: what the killed process does.

@@ -8,6 +8,8 @@ mod kernel_cache;
 #[cfg(feature = "kernel")]
 mod kernel_device;
 #[cfg(feature = "kernel")]
+mod kernel_full;
+#[cfg(feature = "kernel")]
 mod kernel_tools;
 mod kill;
 mod lab;

@@ -21,6 +21,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("iscsi-ls", "libiscsi-bin"),
     ("iscsi-test-cu", "libiscsi-bin"),
     ("dmsetup", "dmsetup"),
+    ("losetup", "mount"),
 ];
 
 fn suite(without: Option<&str>) -> Result<Option<Appserver>> {

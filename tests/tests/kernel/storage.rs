@@ -62,7 +62,9 @@ fn storage_is_planned_applied_served_from_and_taken_down() -> Result {
     let Some(mut server) = appserver(&lab, None)? else { return Ok(()) };
     let told = server.success("bootd storage status", SOON)?;
     ensure!(told.contains("no devices"), "{told}");
-    let device = "d=$(losetup -f) && losetup $d /tmp/device && echo $d > /tmp/node";
+    // One that turns, as far as anybody can tell: clients see none that does.
+    let turns = "echo 1 > /sys/block/${d#/dev/}/queue/rotational";
+    let device = &format!("d=$(losetup -f) && losetup $d /tmp/device && {turns} && echo $d > /tmp/node");
     server.success(&format!("truncate -s 600M /tmp/device && {device}"), SOON)?;
 
     // The site says where overlays lie.
@@ -73,6 +75,8 @@ fn storage_is_planned_applied_served_from_and_taken_down() -> Result {
     ensure!(told.contains("iscsi_cow_pv") && told.contains("/dev/md3"), "{told}");
     server.success("bootd image add four /tmp/four.img --in-place", SOON)?;
     server.success(&format!("bootd client add rook --mac {MAC} --image four"), SOON)?;
+    let disk = boot(&NetClient::new(&lab, MAC)?)?;
+    let embedded = shown(&mut server, &disk)?;
     stop(&mut server)?;
     configure(&mut server, "kind = \"kernel\"")?;
     let plan = server.success("bootd storage plan", SOON)?;
@@ -110,10 +114,18 @@ fn storage_is_planned_applied_served_from_and_taken_down() -> Result {
     ensure!(status.pointer("/0/name").is_some_and(|name| name == "bootd-space"), "{status}");
 
     serve(&mut server)?;
-    what_lio_tells(&lab, &mut server)?;
+    let disk = what_lio_tells(&lab, &mut server)?;
+    ensure!(
+        shown(&mut server, &disk)? == embedded,
+        "the client finds another disk than the embedded engine's"
+    );
     let told = refusal(&mut server, "bootd storage down --yes")?;
     ensure!(told.contains("bootd runs (process"), "{told}");
+    nothing_changes_under_a_running_bootd(&mut server)?;
+    another_name_ends_nobodys_disk(&lab, &mut server, &disk)?;
     stop(&mut server)?;
+    let checked = server.run("bootd check", SOON)?.0;
+    ensure!(checked.contains(":disks, which is bootd's"), "{checked}");
 
     // The file comes before the site. What is there may be on no other device meanwhile.
     server.success(
@@ -137,16 +149,84 @@ fn storage_is_planned_applied_served_from_and_taken_down() -> Result {
     }
     server.success("cmp /tmp/other /tmp/before", SOON)?;
 
+    // Back to the other engine: it takes the port from LIO, and the rest is removed whatever the file says.
+    configure(&mut server, "kind = \"embedded\"")?;
+    serve(&mut server)?;
+    let told = server.success(TARGETS, SOON)?;
+    ensure!(!told.contains(":disks"), "{told}");
+    stop(&mut server)?;
     server.success("bootd storage down --yes", SOON)?;
-    let told = server.success("bootd storage status; ls /sys/kernel/config/target/iscsi", SOON)?;
-    ensure!(told.contains("no devices") && !told.contains(":disks"), "{told}");
+    let told = server.success("bootd storage status", SOON)?;
+    ensure!(told.contains("no devices"), "{told}");
+    configure(&mut server, "kind = \"kernel\"")?;
+    let told = refusal(&mut server, "umount /sys/kernel/config; bootd check")?;
+    ensure!(told.contains("mount -t configfs"), "{told}");
     Ok(())
 }
 
+/// LIO's targets, but for the line that was typed.
+const TARGETS: &str = "ls /sys/kernel/config/target/iscsi";
+
+/// What INQUIRY and its pages say of a disk that no engine may say otherwise. What the pages of limits and of provisioning
+/// say (B0h, B2h) is each target's own.
+fn shown(server: &mut Appserver, disk: &OfferedDisk) -> Result<Vec<String>> {
+    let ask = format!("iscsi-inq -i {} {{}} '{}'", disk.initiator, disk.url());
+    let pages = ["", "-e 1 -c 128", "-e 1 -c 177"].map(|page| ask.replace("{}", page));
+    let told = server.success(&pages.join(" && "), SOON)?;
+    let what = ["Peripheral Dev", "Removable", "Vendor", "Product", "Revision", "Unit Serial", "Medium Rot"];
+    let lines = told.lines().map(str::trim).filter(|line| what.iter().any(|what| line.starts_with(what)));
+    let lines: Vec<_> = lines.map(str::to_owned).collect();
+    ensure!(lines.len() == what.len(), "{lines:?} of:\n{told}");
+    Ok(lines)
+}
+
+/// A cache is asked for while clients are served without one.
+fn nothing_changes_under_a_running_bootd(server: &mut Appserver) -> Result {
+    let told = server.success("bootd storage apply < /dev/null", SOON)?;
+    ensure!(told.contains("bootd runs (process") && told.contains("nothing to do"), "{told}");
+    configure(server, "kind = \"kernel\"\\ncache = \"64MiB\"")?;
+    let told = refusal(server, "bootd storage apply --yes")?;
+    ensure!(told.contains("nothing was changed") && told.contains("one of 67108864 bytes"), "{told}");
+    let told = server.success("dmsetup ls", SOON)?;
+    ensure!(told.contains("bootd-space") && !told.contains("bootd-cache"), "{told}");
+    configure(server, "kind = \"kernel\"")
+}
+
+/// The target has another name, and a client has its disk by the old one.
+fn another_name_ends_nobodys_disk(lab: &Lab, server: &mut Appserver, disk: &OfferedDisk) -> Result {
+    let rename = |name| format!("sed -i '1i domain = \"{name}.example.org\"' /etc/bootd/bootd.toml");
+    stop(server)?;
+    server.success(&rename("another"), SOON)?;
+    serve(server)?;
+    server.success(&format!("grep 'booted from {}' /tmp/log", disk.target), SOON)?;
+    shown(server, disk)?;
+    let next = boot(&NetClient::new(lab, MAC)?)?;
+    ensure!(next.target.contains("org.example.another"), "{next:?}");
+    shown(server, &next)?;
+    // It has none by the old name any more, and with the next start that is gone.
+    stop(server)?;
+    serve(server)?;
+    let told = server.success(TARGETS, SOON)?;
+    ensure!(told.contains(&next.target) && !told.contains(&disk.target), "{told}");
+    Ok(())
+}
+
+/// Has the client boot. A machine that is emulated beside others may take longer for a script than bootd lets it, and then a
+/// client asks again.
+fn boot(client: &NetClient) -> Result<OfferedDisk> {
+    wait_for("a disk for the client", SOON, || match client.boot() {
+        Ok(disk) => Ok(Some(disk)),
+        Err(e) => {
+            eprintln!("{e}");
+            Ok(None)
+        }
+    })
+}
+
 /// A refusal is in the client's timeline although LIO serves it. Its log-ins a whole machine's boot tells of.
-fn what_lio_tells(lab: &Lab, server: &mut Appserver) -> Result {
+fn what_lio_tells(lab: &Lab, server: &mut Appserver) -> Result<OfferedDisk> {
     let client = NetClient::new(lab, MAC)?;
-    let disk = client.boot()?;
+    let disk = boot(&client)?;
     ensure!(disk.target.ends_with("appserver:disks"), "{disk:?}");
     let inquiry = |disk: &OfferedDisk| format!("iscsi-inq -i {} '{}' 2>&1", disk.initiator, disk.url());
     let stranger = OfferedDisk { secret: "hunter2hunter2hu".into(), ..disk.clone() };
@@ -155,7 +235,7 @@ fn what_lio_tells(lab: &Lab, server: &mut Appserver) -> Result {
     timeline_tells(server, "log-in to its disk refused (CHAP)")?;
     let told = server.success(&inquiry(&disk), SOON)?;
     ensure!(told.contains("Vendor:BOOTD"), "{told}");
-    Ok(())
+    Ok(disk)
 }
 
 /// Waits until the client's boot tells of that.
@@ -185,7 +265,7 @@ fn without_a_module_bootd_says_which_and_serves_only_if_it_may() -> Result {
     server.success("bootd image add four /tmp/four.img --in-place", SOON)?;
     server.success(&format!("bootd client add rook --mac {MAC} --image four"), SOON)?;
     let client = NetClient::new(&lab, MAC)?;
-    let disk = client.boot()?;
+    let disk = boot(&client)?;
     ensure!(disk.target.contains(":four:rook:"), "not the embedded engine's: {disk:?}");
     let address: Ipv4Addr = client.ask(Asks::System, &[])?.address().parse()?;
     let mut initiator =
