@@ -131,6 +131,21 @@ fn a_server_lives_with_the_package() -> Result {
     expect_fresh(&mut client)?;
     let held = order("bootd storage status")?;
     ensure!(held.contains("rook"), "{held}");
+    // Another version, under a client that the kernel serves.
+    client.console().type_line("work")?;
+    client.expect("bootd-test: working")?;
+    let before = worked(&mut client)?;
+    let was = order("pidof bootd")?;
+    order("dpkg --install /mnt/now/bootd_*.deb")?;
+    ensure!(
+        order("systemctl is-active bootd bootd-storage && pidof bootd")? != format!("active\nactive\n{was}"),
+        "not restarted"
+    );
+    wait_for("the client to go on", SOON, || Ok((worked(&mut client)? > before + 3).then_some(())))?;
+    client.console().type_line("rest")?;
+    client.expect("bootd-test: rested, wrong is nothing")?;
+    client.console().type_line("trouble")?;
+    client.expect("bootd-test: trouble: disk 0")?;
     client.console().type_line("poweroff")?;
     client.wait_off()?;
 

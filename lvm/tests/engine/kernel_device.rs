@@ -21,8 +21,14 @@ pub(crate) struct Looped(PathBuf);
 
 impl Looped {
     pub(crate) fn new(file: &Path) -> Self {
-        let file = file.to_str().unwrap();
-        Self(sh("d=$(losetup -f) && losetup $d $1 && echo $d", &[file]).into())
+        Self::with(file, "512")
+    }
+
+    /// One with sectors of that many bytes.
+    fn with(file: &Path, sector: &str) -> Self {
+        // In one step, so that another test does not take the same device; busybox's can't, and knows nothing of sectors.
+        let script = "/sbin/losetup --find --show --sector-size $2 $1";
+        Self(sh(script, &[file.to_str().unwrap(), sector]).into())
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -63,4 +69,18 @@ fn a_device_is_written_to_only_when_it_was_given_to_bootd() {
     sh("dd if=/bin/busybox of=$1 bs=64k count=1 2> /dev/null", &[device.0.to_str().unwrap()]);
     assert!(matches!(kernel::contents(&device.0).unwrap(), Contents::Foreign(_)));
     assert!(open().is_err());
+}
+
+#[test]
+fn a_device_with_large_sectors_is_refused() {
+    let lab = Lab::sim();
+    let root = lab.root.path();
+    let file = root.join("device");
+    fs::File::create(&file).unwrap().set_len(512 << 20).unwrap();
+    // As it was when its sectors were small.
+    kernel::label(&Looped::new(&file).0).unwrap();
+    let device = Looped::with(&file, "4096");
+    let space = SpaceConfig::Device { path: device.0.clone() };
+    let refused = Kernel::open(KernelConfig { space, ..config(root) }).err().unwrap().to_string();
+    assert!(refused.contains("4096") && refused.contains("512"), "{refused}");
 }
