@@ -145,6 +145,11 @@ impl State {
 
     /// Notes a step of the boot that the machine is in.
     pub(crate) fn step(&self, mac: MacAddr, kind: StepKind, detail: &str) {
+        self.step_past(mac, kind, detail, Duration::ZERO);
+    }
+
+    /// Notes a step of the boot that the machine was in that long ago.
+    pub(crate) fn step_past(&self, mac: MacAddr, kind: StepKind, detail: &str, ago: Duration) {
         // Firmware that a proxy answers fetches by TFTP. What broke off, too, was begun because the offer was taken.
         if let StepKind::TftpFile(fetch) = &kind
             && (fetch.bytes > 0 || fetch.is_complete())
@@ -152,7 +157,9 @@ impl State {
             self.shapes.lock().on_fetch(mac, &fetch.path, unix_seconds());
         }
         let text = step_text(&kind, detail);
-        if self.boots.lock().record(mac, kind, detail, unix_millis()) {
+        let now = unix_millis();
+        let at = now.saturating_sub(millis(ago));
+        if self.boots.lock().record_past(mac, kind, detail, at, now) {
             self.tell(mac, text);
         }
     }

@@ -76,9 +76,12 @@ pub struct Boot {
     pub steps: Vec<Step>,
     /// How many more steps there were than are kept.
     pub left_out: u64,
-    /// How many of the steps [`Boots::take_unsaved`] has handed out.
+    /// How many of the steps [`Boots::take_unsaved`] has handed out, or has in `late`.
     #[serde(skip)]
     saved: usize,
+    /// Steps that came to their place between such when it was too late for that.
+    #[serde(skip)]
+    late: Vec<Step>,
 }
 
 /// A step with the boot that it belongs to: what is kept of it on disk. A machine's boots are its entries in order.
@@ -149,6 +152,7 @@ impl Boots {
                 boot.scripted |= scripted;
                 boot.push(step);
                 boot.saved = boot.steps.len();
+                boot.late.clear();
             });
         }
     }
@@ -160,6 +164,8 @@ impl Boots {
             let Some(machine) = self.machines.get_mut(&mac) else { continue };
             let mut entries = Vec::new();
             for boot in &mut machine.boots {
+                let late = std::mem::take(&mut boot.late);
+                entries.extend(late.into_iter().map(|step| boot.entry(step)));
                 entries.extend(boot.entries().skip(boot.saved));
                 boot.saved = boot.steps.len();
             }
@@ -271,9 +277,38 @@ impl Boots {
         }
     }
 
+    /// Notes a step of the boot that the machine was in at `at_ms`, in its place among that boot's: of some it is known
+    /// only later when they were. `false`: it was in none, or as [`Self::record_at`].
+    pub fn record_past(
+        &mut self,
+        mac: MacAddr,
+        kind: StepKind,
+        detail: &str,
+        at_ms: u64,
+        now_ms: u64,
+    ) -> bool {
+        if at_ms >= now_ms {
+            return self.record(mac, kind, detail, now_ms);
+        }
+        let epoch = self.history(mac).find(|boot| boot.started_ms <= at_ms).map(|boot| boot.epoch);
+        epoch.is_some_and(|epoch| self.note(mac, epoch, kind, detail, at_ms, now_ms))
+    }
+
     /// Notes a step of the boot with that epoch. `false`: the boot isn't known, or the step is not kept: what can happen
     /// once in a boot has happened already, or there are too many.
     pub fn record_at(&mut self, mac: MacAddr, epoch: u64, kind: StepKind, detail: &str, now_ms: u64) -> bool {
+        self.note(mac, epoch, kind, detail, now_ms, now_ms)
+    }
+
+    fn note(
+        &mut self,
+        mac: MacAddr,
+        epoch: u64,
+        kind: StepKind,
+        detail: &str,
+        at_ms: u64,
+        now_ms: u64,
+    ) -> bool {
         if self.boot(mac, epoch).is_none() {
             return false;
         }
@@ -281,7 +316,7 @@ impl Boots {
         self.edit(mac, now_ms, |machine| {
             if let Some(boot) = machine.boots.iter_mut().find(|boot| boot.epoch == epoch) {
                 let detail = detail.chars().take(MAX_DETAIL_LEN).collect();
-                kept = boot.push(Step { at_ms: now_ms, kind: kind.bounded(), detail });
+                kept = boot.push(Step { at_ms, kind: kind.bounded(), detail });
             }
         });
         kept
@@ -331,7 +366,7 @@ impl Boots {
         machine.seen_ms = now_ms;
         machine.bound();
         self.steps = self.steps + machine.steps() - before;
-        if machine.known && machine.boots.iter().any(|boot| boot.saved < boot.steps.len()) {
+        if machine.known && machine.boots.iter().any(Boot::is_unsaved) {
             self.unsaved.insert(mac);
         }
         self.idle.insert(machine.rank(mac));
@@ -382,12 +417,28 @@ impl Boot {
     /// One that has just begun.
     #[must_use]
     pub fn new(epoch: u64, started_ms: u64) -> Self {
-        Self { epoch, started_ms, scripted: false, steps: Vec::new(), left_out: 0, saved: 0 }
+        Self {
+            epoch,
+            started_ms,
+            scripted: false,
+            steps: Vec::new(),
+            left_out: 0,
+            saved: 0,
+            late: Vec::new(),
+        }
     }
 
     fn entries(&self) -> impl Iterator<Item = BootEntry> {
+        self.steps.iter().map(|step| self.entry(step.clone()))
+    }
+
+    fn entry(&self, step: Step) -> BootEntry {
         let Self { epoch, started_ms, scripted, .. } = *self;
-        self.steps.iter().map(move |step| BootEntry { epoch, started_ms, scripted, step: step.clone() })
+        BootEntry { epoch, started_ms, scripted, step }
+    }
+
+    fn is_unsaved(&self) -> bool {
+        self.saved < self.steps.len() || !self.late.is_empty()
     }
 
     /// `false`: it is not kept.
@@ -405,7 +456,17 @@ impl Boot {
             self.left_out += 1;
             return false;
         }
-        self.steps.push(step);
+        // Only these come late. All others are in the order in which they came, whatever the clock did meanwhile.
+        let is_before = |other: &Step| other.at_ms <= step.at_ms;
+        let at = match step.kind {
+            StepKind::TftpFile(_) => self.steps.iter().rposition(is_before).map_or(0, |last| last + 1),
+            _ => self.steps.len(),
+        };
+        if at < self.saved {
+            self.saved += 1;
+            self.late.push(step.clone());
+        }
+        self.steps.insert(at, step);
         true
     }
 }

@@ -1,5 +1,6 @@
 //! `bootd boots`, and how boots are shown everywhere.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::Args;
@@ -183,7 +184,7 @@ async fn follow(daemon: &Daemon, path: &str, paint: Paint) -> Result<(), Failure
 #[derive(Debug, Default)]
 struct Seen {
     epoch: String,
-    steps: usize,
+    steps: HashSet<String>,
     findings: Vec<Finding>,
 }
 
@@ -195,8 +196,9 @@ impl Seen {
             *self = Self { epoch: boot.epoch.clone(), ..Self::default() };
             out.push_str(&format!("{} boots\n", paint.strong(&moment(boot.started))));
         }
-        boot.steps.iter().skip(self.steps).for_each(|step| out.push_str(&line(step, paint)));
-        self.steps = boot.steps.len();
+        // Of some it is known only later that they were: they are not always the last.
+        let lines = boot.steps.iter().map(|step| line(step, paint));
+        lines.filter(|line| self.steps.insert(line.clone())).for_each(|line| out.push_str(&line));
         let new = |finding: &&Finding| !self.findings.iter().any(|old| old.cause == finding.cause);
         boot.findings.iter().filter(new).for_each(|finding| out.push_str(&told(finding, paint)));
         self.findings.clone_from(&boot.findings);

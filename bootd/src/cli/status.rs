@@ -1,6 +1,6 @@
 //! `bootd status`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use site::{ClientName, StoreState};
@@ -12,7 +12,7 @@ use super::table::{facts, table};
 use super::when::{moment, seconds, whereabouts};
 use super::{Failure, NO_CLIENTS, boots, print, show};
 use crate::config::show_size;
-use crate::control::api::{BootStatus, ClientStatus, ServerStatus, Status};
+use crate::control::api::{BootStatus, BootStep, ClientStatus, ServerStatus, Status};
 
 /// How often `--watch` looks.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ pub(super) async fn run(status: args::Status) -> Result<(), Failure> {
 
 /// What has been printed of each client's boot.
 #[derive(Default)]
-struct Watch(HashMap<ClientName, (String, usize)>);
+struct Watch(HashMap<ClientName, (String, HashSet<String>)>);
 
 impl Watch {
     /// The steps that have come since, a line each, and a line for every boot that began.
@@ -58,13 +58,14 @@ impl Watch {
             let Some(boot) = &client.boot else { continue };
             let (epoch, seen) = self.0.entry(client.name.clone()).or_default();
             if *epoch != boot.epoch {
-                (*epoch, *seen) = (boot.epoch.clone(), 0);
+                (*epoch, *seen) = (boot.epoch.clone(), HashSet::new());
                 out.push_str(&format!("{}  {} boots\n", moment(boot.started), client.name));
             }
-            for step in boot.steps.iter().skip(*seen) {
-                out.push_str(&format!("{:>12}  {}: {}\n", seconds(step.after), client.name, step.text()));
-            }
-            *seen = boot.steps.len();
+            // Of some it is known only later that they were: they are not always the last.
+            let line =
+                |step: &BootStep| format!("{:>12}  {}: {}\n", seconds(step.after), client.name, step.text());
+            let lines = boot.steps.iter().map(line).filter(|line| seen.insert(line.clone()));
+            lines.for_each(|line| out.push_str(&line));
         }
         out
     }
@@ -221,7 +222,6 @@ mod tests {
     use super::*;
     use netboot::Progress;
 
-    use crate::control::api::BootStep;
     use crate::whereabouts::{AddressSource, Sighting, Sign};
 
     fn status(epoch: &str, steps: usize) -> Status {

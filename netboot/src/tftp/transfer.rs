@@ -48,7 +48,7 @@ pub enum End {
 pub struct Summary {
     /// How.
     pub end: End,
-    /// How much of the file the client has acknowledged, in bytes.
+    /// How much of the file the client has, in bytes: what it has acknowledged, or all of it.
     pub bytes: u64,
     /// The size of a block.
     pub blksize: u16,
@@ -56,8 +56,10 @@ pub struct Summary {
     pub windowsize: u16,
     /// How many packets were sent more than once.
     pub resent: u64,
-    /// How long it took.
+    /// How long it took, until the client had what it has.
     pub took: Duration,
+    /// How long nothing came of the client afterwards, where that was waited for.
+    pub silence: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,13 +332,18 @@ impl Transfer {
 
     fn end(&mut self, end: End, now: Duration) {
         self.deadline = None;
+        // Who says nothing more has gone on with what it got when it was heard for the last time.
+        let unconfirmed = end == End::Unconfirmed;
+        let until = if unconfirmed { self.last_heard } else { now };
+        let acked = self.acked * u64::from(self.agreed.blksize);
         self.ended = Some(Summary {
             end,
-            bytes: self.source.len().min(self.acked * u64::from(self.agreed.blksize)),
+            bytes: if unconfirmed { self.source.len() } else { self.source.len().min(acked) },
             blksize: self.agreed.blksize,
             windowsize: self.agreed.windowsize,
             resent: self.resent,
-            took: now.saturating_sub(self.started),
+            took: until.saturating_sub(self.started),
+            silence: now.saturating_sub(until),
         });
     }
 }

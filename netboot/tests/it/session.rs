@@ -215,6 +215,11 @@ fn what_was_kept_of_a_client_is_what_there_was() {
         assert_eq!(taken.len(), 1);
         kept.extend(taken.into_iter().flat_map(|(_, entries)| entries));
         boots.on_login(mac(1), epoch, "iPXE", now + 3);
+        // The end of another was only guessed from the silence afterwards, and some of it was on disk by then.
+        boots.record_past(mac(1), StepKind::TftpFile(fetch.clone()), "late", now + 1, now + 15 * SECOND);
+        let steps = &boots.current(mac(1)).unwrap().steps;
+        assert_eq!([&steps[0].detail, &steps[1].detail], ["", "late"], "in its place");
+        assert!(matches!(steps.last().unwrap().kind, StepKind::Login(1)));
     }
     kept.extend(boots.take_unsaved().into_iter().flat_map(|(_, entries)| entries));
     assert_eq!(boots.take_unsaved(), [], "each step once");
@@ -305,4 +310,17 @@ fn dhcp_writes_the_timeline() {
     );
     assert_eq!(kinds(&boots, 1), [], "a REQUEST opens nothing");
     assert_eq!(kinds(&boots, 5), [], "nor does a system");
+}
+
+#[test]
+fn what_is_known_late_belongs_to_the_boot_that_it_was_in() {
+    let mut boots = Boots::new();
+    let first = boots.on_script(mac(1), NOW);
+    let second = boots.on_script(mac(1), NOW + 10 * SECOND);
+    let late = |boots: &mut Boots, at| boots.record_past(mac(1), StepKind::Failed, "", at, NOW + 20 * SECOND);
+    assert!(late(&mut boots, NOW + 5 * SECOND) && late(&mut boots, NOW + 15 * SECOND));
+    assert!(!late(&mut boots, NOW - SECOND), "it was in none");
+    for epoch in [first, second] {
+        assert_eq!(boots.boot(mac(1), epoch).unwrap().steps.len(), 2);
+    }
 }

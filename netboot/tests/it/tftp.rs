@@ -163,6 +163,7 @@ fn block_by_block() {
             windowsize: 1,
             resent: 0,
             took: MS,
+            silence: ZERO,
         };
         assert_eq!(transfer.summary(), Some(&expected));
         assert_eq!(transfer.poll_timeout(), None);
@@ -326,6 +327,10 @@ fn a_client_that_starts_the_program_before_its_last_word_has_it_all() {
     let mut silent = transfer(100, &[]);
     ignored(&mut silent);
     assert_eq!(end(&silent), Some(&End::Unconfirmed));
+    // It had the file when it fell silent.
+    let summary = silent.summary().unwrap();
+    assert_eq!((summary.bytes, summary.took), (100, ZERO));
+    assert!(summary.silence >= Duration::from_secs(15), "{summary:?}");
     for (len, expected) in [(100, End::Unconfirmed), (5000, End::Unreachable)] {
         let mut gone = transfer(len, &[]);
         sent(&mut gone, ZERO);

@@ -387,7 +387,7 @@ impl Visit {
     /// Counts a transfer that ended, and puts it into its client's timeline.
     fn note(&self, name: &str, visitor: Option<MacAddr>, size: u64, summary: &Summary) {
         let state = &self.shared.state;
-        let Summary { end, bytes, blksize, windowsize, resent, took } = summary;
+        let Summary { end, bytes, blksize, windowsize, resent, took, silence } = summary;
         tracing::debug!(
             "tftp: {} {name:?}: {end}, {bytes} bytes in {took:?}, blocks of {blksize}, windows of {windowsize}, \
              {resent} resent",
@@ -416,7 +416,7 @@ impl Visit {
                 blksize: Some(*blksize),
                 end: ended,
             };
-            state.step(mac, StepKind::TftpFile(fetch), &detail);
+            state.step_past(mac, StepKind::TftpFile(fetch), &detail, *silence);
         } else if !ended_well {
             let why = format!("TFTP of {path}: {end}");
             state.events.emit(Event::Refused { service: SERVICE, peer: self.peer.into(), why });
