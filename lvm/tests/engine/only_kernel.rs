@@ -250,6 +250,35 @@ fn the_next_process_finds_disks_as_they_were() {
 }
 
 #[test]
+fn after_a_restart_of_the_machine_all_begin_anew() {
+    let lab = Lab::sim();
+    let root = lab.root.path();
+    let open = || Kernel::open(KernelConfig { lio: Some(lio(root)), ..config(root) }).unwrap();
+    let made = |engine: &Kernel| {
+        let (Attached::Made(disk) | Attached::Already(disk)) = engine.attach(request(root, 1)).unwrap();
+        engine.export(&disk, &export(root, &disk)).unwrap();
+    };
+    let engine = open();
+    made(&engine);
+    let marking = fs::File::options().write(true).open(node(root, 1)).unwrap();
+    marking.write_all_at(&mark_of(1), MARKED).unwrap();
+    drop((marking, engine));
+    // The kernel has forgotten all that it held, and counts another start; what lies on the disk is there.
+    clean_up(root);
+    let record = root.join("overlays/pc1@0000000000000001.json");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let text = fs::read_to_string(&record).unwrap();
+    assert!(text.contains(boot.trim()), "{text}");
+    fs::write(&record, text.replace(boot.trim(), "another")).unwrap();
+    let engine = open();
+    assert_eq!(engine.reap().unwrap().len(), 0, "a disk of before the restart is given to its client");
+    assert!(!record.exists() && initiators(root).is_empty());
+    assert_eq!(devices(root), [format!("{}-space", tag(root))]);
+    made(&engine);
+    assert!(fs::read(node(root, 1)).unwrap() == image(1), "what was written before the restart is there");
+}
+
+#[test]
 fn an_overlay_grows_up_to_its_limit() {
     let lab = Lab::kernel();
     let path = lab.image_path("large");
