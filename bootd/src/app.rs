@@ -35,6 +35,7 @@ use crate::events::{self, Events, Recent};
 use crate::firmwares::Firmwares;
 use crate::machine::Machine;
 use crate::mirror::Mirrors;
+use crate::pings::Pings;
 use crate::privileges;
 use crate::registrations::Waiting;
 use crate::serve::ServiceError;
@@ -114,6 +115,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     let links = links(&config, &files);
     let sockets = Sockets::bind(&config, &links, journal, given)?;
     let taps = Taps::open(&links);
+    let pings = Pings::open();
     privileges::drop_all(engine::privileges(&config)).map_err(|e| AppError::Privileges(e.to_string()))?;
 
     match lvm::images::clean_up(&config.images()) {
@@ -129,7 +131,7 @@ pub(crate) fn run(config: Config) -> Result<(), AppError> {
     engine.notices().iter().for_each(|notice| tracing::warn!("{notice}"));
     let counters = Arc::new(Counters::default());
     let (events, told) = Events::new(Arc::clone(&counters));
-    let parts = Parts { config, store, site, menus, files, leases };
+    let parts = Parts { config, store, site, menus, files, leases, pings };
     let state = Arc::new(state(parts, engine, events, counters));
     let serves = serves(&state);
     // Before the disks are adopted, so that the step of that comes after those of the boot.
@@ -167,11 +169,12 @@ pub(crate) struct Parts {
     pub(crate) menus: Menus,
     pub(crate) files: Files,
     pub(crate) leases: Leases,
+    pub(crate) pings: Pings,
 }
 
 /// What the services share.
 pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, counters: Arc<Counters>) -> State {
-    let Parts { config, store, site, menus, files, leases } = parts;
+    let Parts { config, store, site, menus, files, leases, pings } = parts;
     State {
         links: links(&config, &files),
         relayed: relayed(&config, &files),
@@ -184,6 +187,7 @@ pub(crate) fn state(parts: Parts, engine: Arc<dyn Engine>, events: Events, count
         leases: Mutex::new(leases),
         shapes: Mutex::new(Shapes::new()),
         others: Mutex::new(Others::new()),
+        pings,
         boots: Mutex::new(Boots::new()),
         firmwares: Firmwares::default(),
         whereabouts: Whereabouts::default(),
@@ -211,6 +215,13 @@ async fn serve(
     {
         let (state, stop) = (Arc::clone(&state), stop.clone());
         services.spawn(async move { ("interfaces", watch(&state, stop).await) });
+    }
+    {
+        let (state, stop) = (Arc::clone(&state), stop.clone());
+        services.spawn(async move {
+            state.pings.listen(stop).await;
+            ("ping", Ok(()))
+        });
     }
     {
         let watch = space::watch(Arc::clone(&state), stop.clone());

@@ -17,6 +17,7 @@ mod logins;
 mod machine;
 mod managed;
 mod mirror;
+mod pings;
 mod privileges;
 mod programs;
 mod registrations;

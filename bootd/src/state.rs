@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::events::{Event, Events};
 use crate::firmwares::Firmwares;
 use crate::mirror::Mirrors;
+use crate::pings::Pings;
 use crate::registrations::Waiting;
 use crate::serve::files::Files;
 use crate::serve::iscsi::TargetTable;
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) shapes: Mutex<Shapes>,
     /// Other DHCP servers that were heard.
     pub(crate) others: Mutex<Others>,
+    /// Asks what is at an address.
+    pub(crate) pings: Pings,
     /// Each client's boots and their timelines.
     pub(crate) boots: Mutex<Boots>,
     /// Which firmware machines last said that they have.

@@ -61,7 +61,8 @@ pub(crate) fn state_with(
     let files = app::files(&config);
     let site = store.snapshot().unwrap();
     let leases = Default::default();
-    let parts = app::Parts { config, store: Arc::clone(&store), site, menus, files, leases };
+    let pings = crate::pings::Pings::none();
+    let parts = app::Parts { config, store: Arc::clone(&store), site, menus, files, leases, pings };
     (Arc::new(app::state(parts, engine, events, counters)), store, told)
 }
 

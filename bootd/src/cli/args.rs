@@ -11,6 +11,7 @@ use site::{ClientName, ImageName, MacAddr};
 
 use super::boots::BootsCommand;
 use super::capture::Capture;
+use super::explain::Explain;
 use super::register::RegisterCommand;
 use super::site::SiteCommand;
 use crate::config::{Flags, size};
@@ -440,16 +441,6 @@ pub(super) enum MirrorCommand {
         #[command(flatten)]
         common: Common,
     },
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  bootd explain 52:54:00:77:00:01\n  bootd explain pc1 --json")]
-pub(super) struct Explain {
-    /// The machine's MAC address, or a client's name
-    #[arg(value_name = "MAC")]
-    pub(super) machine: Machine,
-    #[command(flatten)]
-    pub(super) common: Common,
 }
 
 #[derive(Debug, Args)]

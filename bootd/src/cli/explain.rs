@@ -1,6 +1,8 @@
 //! `bootd explain`.
 
-use super::args::Explain;
+use clap::Args;
+
+use super::args::{Common, Machine};
 use super::daemon::Daemon;
 use super::paint::Paint;
 use super::site::values;
@@ -9,13 +11,31 @@ use super::{Failure, boots, show};
 use crate::config::show_size;
 use crate::control::api::{Case, Explanation};
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  bootd explain 52:54:00:77:00:01\n  bootd explain pc1 --json\n  \
+    bootd explain pc1 --probe                 and which packets reach it, while it is on")]
+pub(super) struct Explain {
+    /// The machine's MAC address, or a client's name
+    #[arg(value_name = "MAC")]
+    pub(super) machine: Machine,
+    /// Send it pings of different lengths, to see whether the network on the way carries whole packets; takes up to 20 seconds
+    #[arg(long)]
+    probe: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
 pub(super) async fn run(explain: Explain) -> Result<(), Failure> {
     let daemon = Daemon::of(&explain.common.place.flags())?;
     let machine = explain.machine;
-    let explanation: Explanation = daemon.get(&format!("/explain/{machine}")).await?;
+    let query = if explain.probe { "?probe=true" } else { "" };
+    let explanation: Explanation = daemon.get(&format!("/explain/{machine}{query}")).await?;
     let paint = Paint::of_output();
     show(explain.common.json, &explanation, |explanation| {
         let mut out = describe(explanation);
+        if let Some(path) = &explanation.path {
+            out.push_str(&format!("\nThe way to it:\n  {}\n", path.text));
+        }
         if explanation.mac.is_some() {
             out.push_str("\nIts last boot: ");
             out.push_str(&match &explanation.boot {
@@ -122,6 +142,7 @@ mod tests {
             disk: None,
             script: None,
             boot: None,
+            path: None,
         };
         let text = describe(&explanation);
         assert_eq!(text.matches("because: both").count(), 1, "{text}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use netboot::{Finding, Phase, Progress};
+use netboot::{Finding, PathReport, Phase, Progress};
 use serde::{Deserialize, Serialize};
 use site::entity::{EntityName, Expression};
 use site::{Client, ClientName, Image, ImageName, MacAddr, StoreState, Version};
@@ -246,6 +246,27 @@ pub(crate) struct Explanation {
     pub(crate) script: Option<ExplainedScript>,
     /// Its last boot, and what went wrong with it; `None`: none is remembered.
     pub(crate) boot: Option<BootStatus>,
+    /// Which packets reach it; `None`: that was not asked for.
+    pub(crate) path: Option<ExplainedPath>,
+}
+
+/// What is asked for beside, in the query of `GET /explain/{machine}`.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExplainOptions {
+    /// Whether to find out which packets reach the machine. It is sent some, and that takes seconds.
+    pub(crate) probe: bool,
+}
+
+/// Which packets reach a machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ExplainedPath {
+    /// Where it was asked; `None`: its address is not known.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// What was found; `None`: nothing could be.
+    pub(crate) report: Option<PathReport>,
+    /// What that means and what to do, or why nothing was found.
+    pub(crate) text: String,
 }
 
 /// What a machine with that firmware would get on that interface.

@@ -4,14 +4,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State as Extract};
+use axum::extract::{Path, Query, State as Extract};
 use lvm::names;
 use netboot::{Asker, BootPlan, Firmware, Mode, Settings, Stage, plan};
 use site::entity::{CLIENT_TYPE, EntityId};
 use site::{Client, ClientName, Image, MacAddr, Site};
 
 use super::answer::Wrong;
-use super::api::{Case, ExplainedDisk, ExplainedScript, Explanation};
+use super::api::{Case, ExplainOptions, ExplainedDisk, ExplainedPath, ExplainedScript, Explanation};
 use super::{Control, boots, entities};
 use crate::boot::{Login, overlay_limit};
 use crate::scripts::Script;
@@ -26,6 +26,7 @@ const NEXT: &str = "<next>";
 pub(super) async fn explain(
     Extract(control): Extract<Arc<Control>>,
     Path(machine): Path<String>,
+    Query(options): Query<ExplainOptions>,
 ) -> Result<Json<Explanation>, Wrong> {
     let state = &control.state;
     let site = state.site.load_full();
@@ -41,6 +42,7 @@ pub(super) async fn explain(
             disk: None,
             script: None,
             boot: None,
+            path: None,
         }));
     };
     let known = state.address_of(mac);
@@ -84,8 +86,29 @@ pub(super) async fn explain(
         }
         None => (None, None),
     };
+    let path = if options.probe { Some(path(state, known.or(its)).await) } else { None };
     let boot = boots::last(&state.boots.lock(), mac);
-    Ok(Json(Explanation { mac: Some(mac), client, entity, cases, disk, script, boot }))
+    Ok(Json(Explanation { mac: Some(mac), client, entity, cases, disk, script, boot, path }))
+}
+
+/// Which packets reach that address.
+async fn path(state: &State, address: Option<Ipv4Addr>) -> ExplainedPath {
+    let Some(address) = address else {
+        let text =
+            "Its address is not known, so it can't be asked which packets reach it: switch it on first.";
+        return ExplainedPath { address, report: None, text: text.to_owned() };
+    };
+    match state.pings.path(address).await {
+        Ok(report) => {
+            ExplainedPath { address: Some(address), report: Some(report), text: report.explain(address) }
+        }
+        Err(e) => {
+            let text = format!(
+                "It can't be asked which packets reach {address}: {e}; the log of bootd's start says more."
+            );
+            ExplainedPath { address: Some(address), report: None, text }
+        }
+    }
 }
 
 /// The machine's MAC, and its client, also one that is not served. It is named by either.

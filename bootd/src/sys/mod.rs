@@ -5,6 +5,7 @@
 
 mod arp;
 mod handed;
+mod icmp;
 mod neighbour;
 mod overhear;
 mod packet;
@@ -15,6 +16,7 @@ mod watched;
 
 pub(crate) use arp::{ArpSocket, Watched as WatchedArp};
 pub(crate) use handed::handed_over;
+pub(crate) use icmp::{Heard, IcmpSocket};
 pub(crate) use neighbour::neighbour;
 pub(crate) use overhear::{AnyPortSender, Eavesdropper, Watched as WatchedEavesdropper};
 pub(crate) use packet::PacketSender;

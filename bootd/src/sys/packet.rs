@@ -6,7 +6,7 @@
 //! broadcast wakes every machine on the link.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 
 use nix::ifaddrs::getifaddrs;
@@ -16,6 +16,7 @@ use socket2::{Domain, Socket, Type};
 const IP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const UDP_PROTOCOL: u8 = 17;
+pub(super) const ICMP_PROTOCOL: u8 = 1;
 
 /// The longest payload: one Ethernet frame's. Frames are never fragmented here, and a longer datagram is an error.
 pub(crate) const MAX_PAYLOAD: usize = 1500 - IP_HEADER - UDP_HEADER;
@@ -99,15 +100,7 @@ pub(super) fn ip_packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) ->
     let udp_len = (UDP_HEADER + payload.len()) as u16;
     let total_len = IP_HEADER as u16 + udp_len;
 
-    let mut ip = Vec::with_capacity(usize::from(total_len));
-    ip.extend_from_slice(&[0x45, 0]); // version 4, five words of header; no type of service
-    ip.extend_from_slice(&total_len.to_be_bytes());
-    ip.extend_from_slice(&[0, 0, 0x40, 0]); // no identification; don't fragment
-    ip.extend_from_slice(&[64, UDP_PROTOCOL, 0, 0]); // time to live; the checksum is put in below
-    ip.extend_from_slice(&from.ip().octets());
-    ip.extend_from_slice(&to.ip().octets());
-    let checksum = !sum(&ip, 0);
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let mut ip = ip_header(*from.ip(), *to.ip(), UDP_PROTOCOL, total_len);
 
     let mut udp = Vec::with_capacity(usize::from(udp_len));
     udp.extend_from_slice(&from.port().to_be_bytes());
@@ -126,9 +119,23 @@ pub(super) fn ip_packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) ->
     Ok(ip)
 }
 
+/// The IPv4 header (RFC 791) of a packet of `len` bytes, itself counted, which nobody may cut up.
+pub(super) fn ip_header(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, len: u16) -> Vec<u8> {
+    let mut ip = Vec::with_capacity(usize::from(len));
+    ip.extend_from_slice(&[0x45, 0]); // version 4, five words of header; no type of service
+    ip.extend_from_slice(&len.to_be_bytes());
+    ip.extend_from_slice(&[0, 0, 0x40, 0]); // no identification; don't fragment
+    ip.extend_from_slice(&[64, protocol, 0, 0]); // time to live; the checksum is put in below
+    ip.extend_from_slice(&from.octets());
+    ip.extend_from_slice(&to.octets());
+    let checksum = !sum(&ip, 0);
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    ip
+}
+
 /// The ones' complement sum of the bytes as big-endian words (RFC 1071), on top of `start`. The bytes are at most
 /// a frame's, so 32 bits hold every carry.
-fn sum(bytes: &[u8], start: u32) -> u16 {
+pub(super) fn sum(bytes: &[u8], start: u32) -> u16 {
     let mut sum = start;
     for word in bytes.chunks(2) {
         sum += u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0));
@@ -141,8 +148,6 @@ fn sum(bytes: &[u8], start: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn addresses() -> (SocketAddrV4, SocketAddrV4) {

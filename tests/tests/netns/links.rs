@@ -1,8 +1,10 @@
 //! Several networks of one daemon: interfaces and VLANs with a mode each, a relay, an interface with two addresses.
 
+use std::fs;
+
 use support::{
-    Asks, CLIENT_INTERFACE, Context, DaemonOptions, Dnsmasq, Lab, NetClient, PxeFirmware, Result, SERVER,
-    SERVER_INTERFACE, ensure,
+    Asks, CLIENT_INTERFACE, Context, DaemonOptions, Dnsmasq, Lab, Namespace, NetClient, PxeFirmware, Result,
+    SERVER, SERVER_INTERFACE, ensure,
 };
 
 use crate::{IMAGE, Site};
@@ -17,16 +19,28 @@ fn options(config: &str) -> DaemonOptions {
     DaemonOptions { config: Some(config.to_owned()), ..DaemonOptions::default() }
 }
 
-#[test]
-fn machines_behind_a_relay_boot_from_a_pool_of_their_own() -> Result {
-    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+/// A router to 10.9.0.0/24, where PC1 is, and the relay on it.
+struct Routed {
+    relay: Dnsmasq,
+    behind: Namespace,
+    router: Namespace,
+}
+
+fn routed(lab: &Lab) -> Result<Routed> {
     let router = lab.plug(RELAY)?;
     let behind = lab.plug_behind(&router, "lan1", PC1)?;
     router.ip(&["addr", "add", "10.77.0.3/24", "dev", CLIENT_INTERFACE])?;
     router.ip(&["addr", "add", "10.9.0.254/24", "dev", "lan1"])?;
     router.sh(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
     lab.server().ip(&["route", "add", "10.9.0.0/24", "via", "10.77.0.3"])?;
-    let _relay = Dnsmasq::start(&lab, &router, &[&format!("--dhcp-relay=10.9.0.254,{SERVER}")])?;
+    let relay = Dnsmasq::start(lab, &router, &[&format!("--dhcp-relay=10.9.0.254,{SERVER}")])?;
+    Ok(Routed { relay, behind, router })
+}
+
+#[test]
+fn machines_behind_a_relay_boot_from_a_pool_of_their_own() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let Routed { router: _router, behind, relay: _relay } = routed(&lab)?;
     let config = format!(
         "interface = \"{SERVER_INTERFACE}\"\n[dhcp.subnet.\"10.9.0.0/24\"]\n\
          pool = \"10.9.0.100-10.9.0.110\"\nrouter = \"10.9.0.254\"\nunknown = \"register\"\n"
@@ -85,6 +99,84 @@ fn a_relay_on_a_subnet_that_is_not_served_is_named_with_the_remedy() -> Result {
 }
 
 #[test]
+fn an_address_behind_a_relay_that_answers_a_ping_is_given_to_nobody() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let Routed { router, behind, relay: _relay } = routed(&lab)?;
+    // Somebody has one of the two, and the router can't be asked by ARP from here.
+    router.ip(&["addr", "add", "10.9.0.100/24", "dev", "lan1"])?;
+    let config = format!(
+        "interface = \"{SERVER_INTERFACE}\"\n[dhcp.subnet.\"10.9.0.0/24\"]\npool = \"10.9.0.100-10.9.0.101\"\n"
+    );
+    let site = Site::in_lab(lab, &options(&config))?;
+    let pc1 = NetClient::in_namespace(&site.lab, behind, PC1)?;
+    let lease = pc1.ask(Asks::System, &[])?;
+    ensure!(lease.address() == "10.9.0.101", "{lease:?}");
+    let log = site.daemon.log();
+    ensure!(log.contains("10.9.0.100 is used by a machine that answers a ping"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn explain_finds_out_which_packets_reach_a_machine() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let Routed { router, behind, relay: _relay } = routed(&lab)?;
+    let config = format!(
+        "interface = \"{SERVER_INTERFACE}\"\n[dhcp.subnet.\"10.9.0.0/24\"]\n\
+         pool = \"10.9.0.100-10.9.0.110\"\nrouter = \"10.9.0.254\"\n"
+    );
+    let site = Site::in_lab(lab, &options(&config))?;
+    site.daemon.add_client("pc1", PC1, IMAGE)?;
+    let probe = || site.daemon.cli(&["explain", "pc1", "--probe"])?.success();
+    ensure!(probe()?.contains("address is not known"), "{}", probe()?);
+    let pc1 = NetClient::in_namespace(&site.lab, behind, PC1)?;
+    let address = pc1.ask(Asks::BiosPxe, &[])?.address().to_owned();
+    pc1.namespace().ip(&["route", "replace", "default", "via", "10.9.0.254"])?;
+    let whole = probe()?;
+    ensure!(
+        whole.contains(&format!("Packets of 1500 bytes, the longest that are sent, reach {address}")),
+        "{whole}"
+    );
+
+    // A network that is too narrow and does not say so.
+    router.ip(&["link", "set", "lan1", "mtu", "1468"])?;
+    let rules = pc1.file("mute.nft");
+    let chain = "chain out { type filter hook output priority 0; icmp type destination-unreachable drop; }";
+    fs::write(&rules, format!("table ip mute {{\n{chain}\n}}\n"))?;
+    router.sh(&["nft", "-f", &rules])?;
+    let found = probe()?;
+    let narrow = format!("1500-byte packets do not reach {address}");
+    ensure!(
+        found.contains(&format!("{narrow}, and nobody on the way says so; those of 1468 bytes do")),
+        "{found}"
+    );
+    // The remedy that is named: what this server sends by TFTP then gets through.
+    ensure!(!pc1.namespace().run(&fetch(&pc1.file("got"), "5"))?.ok(), "long blocks get through");
+    let way = ["route", "change", "10.9.0.0/24", "via", "10.77.0.3"];
+    site.lab.server().ip(&[&way[..], &["mtu", "1468"]].concat())?;
+    pc1.sh(&fetch(&pc1.file("got"), "30"))?;
+    // What the system believes of the way by now is not asked, and a router may speak.
+    router.sh(&["nft", "delete", "table", "ip", "mute"])?;
+    let told = probe()?;
+    ensure!(
+        told.contains(&format!("{narrow}, as a router on the way says; those of 1468 bytes do")),
+        "{told}"
+    );
+    router.ip(&["link", "set", "lan1", "mtu", "1500"])?;
+    let whole = probe()?;
+    ensure!(whole.contains("Packets of 1500 bytes"), "{whole}");
+
+    pc1.namespace().ip(&["link", "set", CLIENT_INTERFACE, "down"])?;
+    let gone = probe()?;
+    ensure!(gone.contains(&format!("{address} does not answer the shortest ping")), "{gone}");
+    Ok(())
+}
+
+fn fetch<'a>(got: &'a str, seconds: &'a str) -> [&'a str; 9] {
+    let url = "tftp://10.77.0.1/undionly.kpxe";
+    ["curl", "-sS", "--max-time", seconds, "--tftp-blksize", "1468", "-o", got, url]
+}
+
+#[test]
 fn each_interface_has_its_own_mode_and_answers_for_itself() -> Result {
     let Some(lab) = Lab::for_test()? else { return Ok(()) };
     let behind = lab.plug_behind(lab.server(), "srv1", PC2)?;
@@ -107,16 +199,22 @@ fn each_interface_has_its_own_mode_and_answers_for_itself() -> Result {
     // Whoever asks the second for a file is given it from there: clients of TFTP take it from nobody else.
     pc1.namespace().ip(&["addr", "add", "10.78.0.9/24", "dev", CLIENT_INTERFACE])?;
     let got = pc1.file("got");
-    let program = std::fs::read("/usr/lib/ipxe/undionly.kpxe")?;
+    let program = fs::read("/usr/lib/ipxe/undionly.kpxe")?;
     for words in [
         &["curl", "-sSf", "--max-time", "60", "-o", &got, "tftp://10.78.0.1/undionly.kpxe"][..],
         &["tftp", "-m", "binary", "10.78.0.1", "-c", "get", "undionly.kpxe", &got],
         &["curl", "-sSf", "--max-time", "60", "-o", &got, "http://10.78.0.1/files/undionly.kpxe"],
     ] {
-        let _ = std::fs::remove_file(&got);
+        let _ = fs::remove_file(&got);
         pc1.sh(words)?;
-        ensure!(std::fs::read(&got)? == program, "{words:?} got other bytes");
+        ensure!(fs::read(&got)? == program, "{words:?} got other bytes");
     }
+
+    // So is whoever asks it on port 4011.
+    pc1.namespace().ip(&["addr", "add", "10.77.0.9/24", "dev", CLIENT_INTERFACE])?;
+    let firmware = PxeFirmware::new(pc1.namespace(), PC1, BIOS)?;
+    let told = firmware.ask_4011("10.77.0.9".parse()?, "10.78.0.1".parse()?)?;
+    ensure!(told.from.to_string() == "10.78.0.1:4011" && !told.file.is_empty(), "{told:#?}");
 
     let offers = PxeFirmware::new(&behind, PC2, BIOS)?.offers()?;
     let [offer] = offers.as_slice() else { support::fail!("not one offer: {offers:#?}") };

@@ -32,13 +32,13 @@ pub(crate) use self::lookout::warnings;
 use self::crowd::{Crowd, Rank, Verdict};
 use self::door::{Entrance, Watched};
 use self::lookout::Lookout;
-use self::trial::{Found, Trials};
+use self::trial::{FarTrials, Found, Trials};
 use crate::events::Event;
 use crate::serve::journal::Journal;
 use crate::serve::limit::Allowance;
 use crate::serve::{NEEDS_CAPABILITIES, ServiceError, run_until};
 use crate::state::{Link, State, unix_seconds};
-use crate::sys::ArpSocket;
+use crate::sys::{ArpSocket, Datagram};
 
 const SERVICE: &str = "dhcp";
 
@@ -107,6 +107,7 @@ impl Dhcp {
             allowance: Allowance::new(BURST, PER_SECOND),
             crowd: Crowd::new(),
             reloads: Mutex::default(),
+            far_trials: FarTrials::default(),
         });
         if self.entrances.is_empty() {
             stop.cancelled().await;
@@ -142,6 +143,7 @@ struct Shared {
     allowance: Allowance,
     crowd: Crowd,
     reloads: Mutex<Reloads>,
+    far_trials: FarTrials,
 }
 
 /// The server of one socket of a link.
@@ -177,11 +179,11 @@ impl Server {
                                 if answer.reply.is_none() {
                                     this.look_into(answer.mac, address).await;
                                 } else {
-                                    this.offer(&bytes, answer, address, datagram.peer).await;
+                                    this.offer(&bytes, answer, address, datagram).await;
                                 }
                             });
                         }
-                        None => self.send(link, datagram.peer, answer.reply.as_ref()),
+                        None => self.send(link, datagram, answer.reply.as_ref()),
                     }
                 }
                 Err(e) => {
@@ -194,19 +196,25 @@ impl Server {
     }
 
     /// Sends an offer once it is known that nobody uses its address; of another, if somebody does.
-    async fn offer(&self, bytes: &[u8], mut answer: Answer, mut address: Ipv4Addr, peer: SocketAddrV4) {
+    async fn offer(&self, bytes: &[u8], mut answer: Answer, mut address: Ipv4Addr, asked: Datagram) {
         let Some(link) = self.shared.state.links.get(self.link) else { return };
         let mut left = MOST_TRIALS;
         loop {
-            let found = if left > 0 { self.user_of(link, address, answer.mac).await } else { Found::Unknown };
+            let found = match left {
+                0 => Found::Unknown,
+                _ => self.user_before_offer(link, address, answer.mac).await,
+            };
             left = left.saturating_sub(1);
             let user = match found {
-                Found::User(user) => user,
-                Found::Unknown if answer.displaces => return self.shared.withdraw(link, answer.mac, address),
+                Found::User(user) => User::Known(user),
+                Found::Unknown | Found::Somebody if answer.displaces => {
+                    return self.shared.withdraw(link, answer.mac, address);
+                }
+                Found::Somebody => User::Answers,
                 Found::Nobody | Found::Unknown => break,
                 Found::Pending => return,
             };
-            let Some(next) = self.shared.another(link, bytes, answer.mac, address, user, peer) else {
+            let Some(next) = self.shared.another(link, bytes, answer.mac, address, user, asked.peer) else {
                 return;
             };
             answer = next;
@@ -215,7 +223,7 @@ impl Server {
                 None => break,
             }
         }
-        self.send(link, peer, answer.reply.as_ref());
+        self.send(link, asked, answer.reply.as_ref());
     }
 
     /// A machine says that another uses the address that it has. Anyone may say that in its name, so whoever uses it is
@@ -223,9 +231,9 @@ impl Server {
     async fn look_into(&self, mac: MacAddr, address: Ipv4Addr) {
         let Some(link) = self.shared.state.links.get(self.link) else { return };
         match self.user_of(link, address, mac).await {
-            Found::User(user) => self.shared.conflict(link, mac, address, Some(user)),
+            Found::User(user) => self.shared.conflict(link, mac, address, User::Known(user)),
             Found::Unknown if self.trials.is_none() && !self.shared.state.is_busy(mac) => {
-                self.shared.conflict(link, mac, address, None);
+                self.shared.conflict(link, mac, address, User::Claimed);
             }
             _ => tracing::debug!("dhcp: {mac}: It says that another uses {address}, and none was found."),
         }
@@ -233,16 +241,30 @@ impl Server {
 
     async fn user_of(&self, link: &Link, address: Ipv4Addr, for_machine: MacAddr) -> Found {
         match &self.trials {
-            // Behind a relay ARP asks nobody; machines there look for themselves, and decline.
             Some(trials) if link.interface.contains(address) => trials.user_of(address, for_machine).await,
             _ => Found::Unknown,
         }
     }
 
-    fn send(&self, link: &Link, peer: SocketAddrV4, reply: Option<&Reply>) {
+    /// The same before an offer: behind a relay, where ARP asks nobody, by ICMP. The machine itself has no address yet, and so is
+    /// not who answers.
+    async fn user_before_offer(&self, link: &Link, address: Ipv4Addr, for_machine: MacAddr) -> Found {
+        let Shared { state, far_trials, .. } = &*self.shared;
+        match link.interface.contains(address) {
+            true => self.user_of(link, address, for_machine).await,
+            false => far_trials.user_of(address, &state.pings).await,
+        }
+    }
+
+    fn send(&self, link: &Link, asked: Datagram, reply: Option<&Reply>) {
         let Some(reply) = reply else { return };
         let state = &self.shared.state;
-        match self.socket.send(link.interface.address, peer, reply) {
+        let from = match self.socket.door() {
+            // Firmware takes what comes from where it asked, and nothing else.
+            Door::Binl if link.others.contains(&asked.to) => asked.to,
+            Door::Binl | Door::Dhcp => link.interface.address,
+        };
+        match self.socket.send(from, asked.peer, reply) {
             Ok(()) => state.counters.dhcp_sent.inc(),
             Err(e) => {
                 let what = format!("can't send on {}: {e}", link.interface.name);
@@ -250,6 +272,17 @@ impl Server {
             }
         }
     }
+}
+
+/// Who uses an address that a machine has or is to be offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum User {
+    /// That machine.
+    Known(MacAddr),
+    /// One that answers a ping.
+    Answers,
+    /// Another one, the machine says.
+    Claimed,
 }
 
 /// What is to be sent, and found out before.
@@ -318,26 +351,34 @@ impl Shared {
         bytes: &[u8],
         mac: MacAddr,
         address: Ipv4Addr,
-        user: MacAddr,
+        user: User,
         peer: SocketAddrV4,
     ) -> Option<Answer> {
-        self.conflict(link, mac, address, Some(user));
+        self.conflict(link, mac, address, user);
         let mut packet = Packet::parse(bytes).ok()?;
         self.mark(&mut packet, peer);
         self.answer(link, Door::Dhcp, &packet, peer)
     }
 
     /// The address that a machine has or is offered is used by another.
-    fn conflict(&self, link: &Link, mac: MacAddr, address: Ipv4Addr, user: Option<MacAddr>) {
+    fn conflict(&self, link: &Link, mac: MacAddr, address: Ipv4Addr, user: User) {
         let state = &self.state;
+        let pool = state.settings_at(link, address).pool;
+        let known = match user {
+            User::Known(user) => Some(user),
+            User::Answers | User::Claimed => None,
+        };
         let mut journal = self.journal.lock();
-        let change = state.leases.lock().on_conflict(mac, address, user, link.settings.pool, unix_seconds());
+        let change = state.leases.lock().on_conflict(mac, address, known, pool, unix_seconds());
         self.keep(&mut journal, change.as_slice());
         drop(journal);
         // Otherwise it was leased to its user, which keeps it.
         if change.is_some() {
-            let user =
-                user.map_or_else(|| format!("another machine, as {mac} found out"), |user| user.to_string());
+            let user = match user {
+                User::Known(user) => user.to_string(),
+                User::Answers => "a machine that answers a ping".to_owned(),
+                User::Claimed => format!("another machine, as {mac} found out"),
+            };
             let what = format!(
                 "{address} is used by {user}, which has it from elsewhere; nobody is given it for ten minutes. Take it out \
                  of the pool, or let that machine ask for its address"
@@ -349,7 +390,7 @@ impl Shared {
     /// What was to be offered is left to the stranger that has it.
     fn withdraw(&self, link: &Link, mac: MacAddr, address: Ipv4Addr) {
         self.state.leases.lock().withdraw(mac, address);
-        if let Some(pool) = link.settings.pool {
+        if let Some(pool) = self.state.settings_at(link, address).pool {
             let why = format!("{mac}: {}", NoAddress::Exhausted(pool));
             let peer = SocketAddrV4::new(address, 68).into();
             self.state.events.emit(Event::Refused { service: SERVICE, peer, why });

@@ -37,6 +37,7 @@ impl Lab {
                 allowance,
                 crowd: Crowd::new(),
                 reloads: Mutex::default(),
+                far_trials: FarTrials::default(),
             },
             told,
         }
