@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use block::Bytes;
 use lvm::names::{NameError, SiteNames};
+use netboot::Subnet;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
@@ -208,6 +209,7 @@ impl TryFrom<(&Source, &Flags, &Machine)> for Config {
             log: log(source, flags)?,
             engine: engine::engine(source, flags, machine)?,
             tftp: wire.tftp.enabled.unwrap_or(true),
+            single_port: single_port(source)?,
             http_port,
             iscsi_port,
             cache_size: cache_size(source, machine)?,
@@ -241,6 +243,18 @@ fn ports(source: &Source) -> Result<(u16, u16), ConfigError> {
         }
         _ => Ok((http, iscsi)),
     }
+}
+
+fn single_port(source: &Source) -> Result<Vec<Subnet>, ConfigError> {
+    let Some(names) = &source.wire.tftp.single_port else { return Ok(Vec::new()) };
+    let read = |text: &String| {
+        text.parse::<Subnet>().map_err(|e| {
+            let remedy = "write the first address and the bits of the mask, for example: single_port = [\"10.9.0.0/24\"]; \
+                          one address has 32 bits, and \"0.0.0.0/0\" is all there are";
+            source.wrong(names, format!("{text:?}: {e}"), remedy)
+        })
+    };
+    names.get_ref().0.iter().map(read).collect()
 }
 
 fn interfaces(

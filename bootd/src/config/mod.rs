@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use block::Bytes;
 use lvm::names::SiteNames;
+use netboot::Subnet;
 
 mod amounts;
 mod dhcp;
@@ -74,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) relayed: Vec<Relayed>,
     /// Whether boot files are served over TFTP.
     pub(crate) tftp: bool,
+    /// Whose TFTP transfers go from the port that was asked: those of the machines with these addresses.
+    pub(crate) single_port: Vec<Subnet>,
     /// The TCP port of scripts and boot files.
     pub(crate) http_port: u16,
     /// The TCP port of the clients' disks.

@@ -69,6 +69,7 @@ dhcp_tables! {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tftp {
     pub(super) enabled: Option<bool>,
+    pub(super) single_port: Option<Spanned<Names>>,
 }
 
 /// `[http]` and `[iscsi]`
@@ -170,6 +171,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("dhcp.lease", "lease = \"12h\""),
     ("dhcp.unknown", "unknown = \"lease\""),
     ("tftp.enabled", "enabled = true"),
+    ("tftp.single_port", "single_port = [\"10.9.0.0/24\"]"),
     ("http.port", "port = 80"),
     ("iscsi.port", "port = 3260"),
     ("cache.size", "size = \"4GiB\""),

@@ -82,15 +82,17 @@ pub(super) fn stalls(view: &View) -> Option<Finding> {
             fetch.path
         ),
     };
-    Some(view.finding(
-        Cause::TransferStalls,
-        &all,
-        what,
-        "Look for a smaller MTU on the way (a tunnel, a VLAN on a switch with 1500 bytes for the whole frame, jumbo \
-         frames on one side only): ping -M do -s 1472 ADDRESS from this server must be answered. Let no firewall stand \
-         between: TFTP answers from a port of its own, so UDP must be open beyond port 69. See what arrives: bootd \
-         capture MAC.",
-    ))
+    // Where blocks came, the port is not at fault.
+    let by_port = "TFTP answers from a port of its own, which a firewall, or a router that translates addresses, may not let through: \
+                   open UDP beyond port 69 there, or have bootd answer these machines from port 69, by single_port = [\"SUBNET\"] in \
+                   [tftp] of bootd.toml. ";
+    let remedy = format!(
+        "Look for a smaller MTU on the way (a tunnel, a VLAN on a switch with 1500 bytes for the whole frame, jumbo frames on one \
+         side only): bootd explain MAC --probe, while the machine is on, says which packets reach it. {}See what arrives: bootd capture \
+         MAC.",
+        if fetch.bytes == 0 { by_port } else { "" }
+    );
+    Some(view.finding(Cause::TransferStalls, &all, what, &remedy))
 }
 
 /// The program that was fetched asks like firmware again. An iPXE that is not recognised as one is sent itself; so is a

@@ -103,6 +103,13 @@ impl RequestError {
     }
 }
 
+/// Whether that is a request, of whatever kind. What else comes to the port that requests are sent to is an answer to a
+/// transfer that goes from there, or nothing.
+#[must_use]
+pub fn is_request(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|op| matches!(u16::from_be_bytes(*op), RRQ | WRQ))
+}
+
 impl Request {
     /// Reads a request.
     ///

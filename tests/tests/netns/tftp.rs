@@ -4,7 +4,8 @@ use std::fs;
 use std::thread;
 
 use support::{
-    CLIENT_INTERFACE, Context, Namespace, NetClient, Result, SERVER, SERVER_INTERFACE, TftpTransfer, ensure,
+    CLIENT_INTERFACE, Context, DaemonOptions, Lab, Namespace, NetClient, Result, SERVER, SERVER_INTERFACE,
+    TftpTransfer, ensure,
 };
 
 use crate::Site;
@@ -116,6 +117,103 @@ fn a_thousand_transfers_at_once() -> Result {
         })?;
         let whole = finished.iter().flatten().filter(|got| **got == content).count();
         ensure!(whole == ADDRESSES * OF_EACH, "{whole} files are whole");
+        Ok(())
+    })??;
+    ensure!(site.daemon.counter("tftp_refused")? == 0, "some were refused");
+    Ok(())
+}
+
+fn single_port(subnets: &str) -> DaemonOptions {
+    let config = format!("interface = \"{SERVER_INTERFACE}\"\n[tftp]\nsingle_port = {subnets}\n");
+    DaemonOptions { config: Some(config), ..DaemonOptions::default() }
+}
+
+/// Fetches [`FILE`] by curl, and says whether it came.
+fn comes(client: &NetClient, from: &str, content: &[u8]) -> Result<bool> {
+    let got = client.file("got");
+    let _ = fs::remove_file(&got);
+    let url = format!("tftp://{SERVER}/{FILE}");
+    let ran = client.namespace().run(&[
+        "curl",
+        "-sS",
+        "--interface",
+        from,
+        "--max-time",
+        "10",
+        "--tftp-blksize",
+        "1428",
+        "-o",
+        &got,
+        &url,
+    ])?;
+    Ok(ran.ok() && fs::read(&got)? == content)
+}
+
+#[test]
+fn behind_a_firewall_that_knows_no_tftp_files_come_from_the_port_that_was_asked() -> Result {
+    let Some(site) = Site::with(&single_port("[\"10.77.0.16/28\", \"10.77.8.0/24\"]"))? else {
+        return Ok(());
+    };
+    let pc1 = client(&site, "pc1", PC1)?;
+    let content = put_file(&site, 256 << 10)?;
+    pc1.namespace().ip(&["addr", "add", "10.77.0.20/24", "dev", CLIENT_INTERFACE])?;
+    pc1.namespace().ip(&["addr", "add", "10.77.0.40/24", "dev", CLIENT_INTERFACE])?;
+    ensure!(
+        comes(&pc1, "10.77.0.20", &content)? && comes(&pc1, "10.77.0.40", &content)?,
+        "without a firewall"
+    );
+    let rules = pc1.file("firewall.nft");
+    let chain = "chain input { type filter hook input priority -1; udp sport != { 67, 69 } counter drop; }";
+    fs::write(&rules, format!("table inet firewall {{\n{chain}\n}}\n"))?;
+    pc1.namespace().sh(&["nft", "-f", &rules])?;
+    ensure!(comes(&pc1, "10.77.0.20", &content)?, "from the port that was asked");
+    ensure!(!comes(&pc1, "10.77.0.40", &content)?, "the firewall lets through what it should not");
+
+    // Every client and window as with ports of their own: in time, whole, and whatever is lost.
+    let rules = pc1.file("loss.nft");
+    let chain = "chain input { type filter hook input priority 0; \
+                 meta l4proto udp numgen random mod 100 < 3 counter drop; }";
+    fs::write(&rules, format!("table inet loss {{\n{chain}\n}}\n"))?;
+    for namespace in [pc1.namespace(), site.lab.server()] {
+        namespace.sh(&["nft", "-f", &rules])?;
+    }
+    for windowsize in [1, 16, 64] {
+        let begin = || TftpTransfer::begin("10.77.0.20", SERVER, FILE, 1428, windowsize)?.finish();
+        let got = pc1.namespace().enter(begin)?.context(format!("windowsize {windowsize}"))?;
+        ensure!(got == content, "other bytes, windowsize {windowsize}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_room_behind_a_router_that_translates_addresses_fetches_files() -> Result {
+    const MANY: u32 = 30;
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let router = lab.plug("52:54:00:77:03:fe")?;
+    let behind = lab.plug_behind(&router, "lan1", PC1)?;
+    router.ip(&["addr", "add", "10.77.0.3/24", "dev", CLIENT_INTERFACE])?;
+    router.ip(&["addr", "add", "10.9.0.254/24", "dev", "lan1"])?;
+    router.sh(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
+    behind.ip(&["addr", "add", "10.9.0.1/24", "dev", CLIENT_INTERFACE])?;
+    behind.ip(&["route", "add", "default", "via", "10.9.0.254"])?;
+    let rules = lab.dir().join("nat.nft");
+    let chain = format!(
+        "chain out {{ type nat hook postrouting priority srcnat; oifname {CLIENT_INTERFACE} masquerade; }}"
+    );
+    fs::write(&rules, format!("table ip nat {{\n{chain}\n}}\n"))?;
+    router.sh(&["nft", "-f", &rules.to_string_lossy()])?;
+    // The room is one address to the server.
+    let site = Site::in_lab(lab, &single_port("\"10.77.0.3/32\""))?;
+    let content = put_file(&site, 256 << 10)?;
+    behind.enter(|| -> Result {
+        let begin = |_| TftpTransfer::begin("0.0.0.0", SERVER, FILE, 1428, 8);
+        let begun = (0..MANY).map(begin).collect::<Result<Vec<_>>>()?;
+        let finished = thread::scope(|scope| {
+            let threads: Vec<_> =
+                begun.into_iter().map(|transfer| scope.spawn(|| transfer.finish())).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Result<Vec<_>>>()
+        })?;
+        ensure!(finished.iter().all(|got| *got == content), "other bytes");
         Ok(())
     })??;
     ensure!(site.daemon.counter("tftp_refused")? == 0, "some were refused");

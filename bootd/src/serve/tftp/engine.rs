@@ -14,26 +14,24 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::io::{self, IoSlice};
-use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use netboot::tftp::{Summary, Transfer};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use tokio::sync::oneshot;
 
+use super::transfer::MAX_ANSWER;
+use super::way::Way;
+
 /// How many threads there are at most. One keeps a gigabit busy with blocks of 1432 bytes.
 const MAX_THREADS: usize = 4;
-
-/// The longest answer of a client that is read: acknowledgements have 4 bytes, errors a short text.
-const MAX_ANSWER: usize = 512;
 
 /// How much one call may send, in bytes and in packets: what a UDP datagram could hold, and what the kernel cuts at once.
 const MAX_BATCH_BYTES: usize = 65_000;
@@ -51,8 +49,8 @@ const WAKE: u64 = u64::MAX;
 
 /// A transfer to be run.
 pub(super) struct Job {
-    /// Connected to the client; must not block.
-    pub(super) socket: UdpSocket,
+    /// To the client.
+    pub(super) way: Way,
     /// Begun at `epoch`.
     pub(super) transfer: Transfer,
     /// What the transfer's times count from.
@@ -81,6 +79,8 @@ struct Inbox {
     jobs: Mutex<Vec<(Job, oneshot::Sender<Summary>, u64)>>,
     /// Transfers whose callers wait no more.
     left: Mutex<Vec<u64>>,
+    /// Transfers in whose mailbox there is something: each once, until it has looked.
+    mail: Mutex<Vec<u64>>,
     wake: OwnedFd,
     /// How many transfers the thread has, those in `jobs` counted.
     load: AtomicUsize,
@@ -89,7 +89,7 @@ struct Inbox {
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Job").field("way", &self.way).finish_non_exhaustive()
     }
 }
 
@@ -116,6 +116,9 @@ impl Engine {
         let mut waiting = Waiting { inbox: least.map(|worker| Arc::clone(&worker.inbox)), ticket };
         let (done, end) = oneshot::channel();
         if let Some(inbox) = &waiting.inbox {
+            if let Way::Asked(port) = &job.way {
+                port.mailbox.attach(Bell { inbox: Arc::clone(inbox), ticket });
+            }
             inbox.load.fetch_add(1, Ordering::Relaxed);
             inbox.jobs.lock().push((job, done, ticket));
             inbox.wake();
@@ -148,6 +151,7 @@ impl Worker {
         let inbox = Arc::new(Inbox {
             jobs: Mutex::default(),
             left: Mutex::default(),
+            mail: Mutex::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             load: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -179,6 +183,20 @@ impl Inbox {
     fn wake(&self) {
         // It fails only when it was woken 2^64 times and never looked.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// Tells a thread that there are answers to one of its transfers.
+#[derive(Debug)]
+pub(super) struct Bell {
+    inbox: Arc<Inbox>,
+    ticket: u64,
+}
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        self.inbox.mail.lock().push(self.ticket);
+        self.inbox.wake();
     }
 }
 
@@ -262,13 +280,22 @@ impl Loop {
             });
             let key = key(slot, generation);
             // One that can't be watched is not lost: it is sent again by the clock, slowly.
-            let data = epoll::EventData::new_u64(key);
-            let _ = epoll::add(&self.epoll, &job.socket, data, epoll::EventFlags::IN);
+            if let Way::Own(socket) = &job.way {
+                let data = epoll::EventData::new_u64(key);
+                let _ = epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN);
+            }
             if let Some(place) = self.slots.get_mut(slot as usize) {
                 *place = Some(Running { job, done, ticket, generation, armed: None, offload: true });
             }
             self.keys.insert(ticket, key);
-            self.go_on(key, |_, _| {});
+            // What came for it before it was here.
+            self.go_on(key, Running::take_mail);
+        }
+        let mail = std::mem::take(&mut *self.inbox.mail.lock());
+        for ticket in mail {
+            if let Some(key) = self.keys.get(&ticket).copied() {
+                self.go_on(key, Running::take_mail);
+            }
         }
         let left = std::mem::take(&mut *self.inbox.left.lock());
         for ticket in left {
@@ -282,12 +309,10 @@ impl Loop {
     /// find that nothing does.
     fn receive(&mut self, key: u64) {
         self.go_on(key, |running, now| {
+            let Way::Own(socket) = &running.job.way else { return };
             let mut answer = [0; MAX_ANSWER];
-            match running.job.socket.recv(&mut answer) {
-                Ok(len) => {
-                    running.job.heard.store(true, Ordering::Relaxed);
-                    running.job.transfer.handle(answer.get(..len).unwrap_or_default(), now);
-                }
+            match socket.recv(&mut answer) {
+                Ok(len) => running.hear(answer.get(..len).unwrap_or_default(), now),
                 Err(e) if is_gone(&e) => running.job.transfer.handle_unreachable(now),
                 Err(_) => {}
             }
@@ -346,6 +371,18 @@ impl Loop {
 }
 
 impl Running {
+    fn hear(&mut self, answer: &[u8], now: Duration) {
+        self.job.heard.store(true, Ordering::Relaxed);
+        self.job.transfer.handle(answer, now);
+    }
+
+    fn take_mail(&mut self, now: Duration) {
+        let Way::Asked(port) = &self.job.way else { return };
+        for answer in port.mailbox.take() {
+            self.hear(&answer, now);
+        }
+    }
+
     /// Sends all that is to be sent now, as many packets in one call as can be.
     fn send(&mut self, packets: &mut [u8]) {
         let longest = self.job.transfer.max_packet_len();
@@ -376,20 +413,14 @@ impl Running {
         let bytes = packets.get(..batch.end).unwrap_or_default();
         if batch.count > 1 && self.offload {
             let size = u16::try_from(batch.first).unwrap_or(u16::MAX);
-            let control = [ControlMessage::UdpGsoSegments(&size)];
-            let fd = self.job.socket.as_raw_fd();
-            match sendmsg::<()>(fd, &[IoSlice::new(bytes)], &control, MsgFlags::empty(), None) {
-                // The way there has no such thing: no checksums by the card, say, or IPsec.
-                Err(
-                    nix::Error::EINVAL | nix::Error::EIO | nix::Error::ENOPROTOOPT | nix::Error::EOPNOTSUPP,
-                ) => {
-                    self.offload = false;
-                }
-                sent => return self.sent(sent.map_err(io::Error::from).map(drop)),
+            let sent = self.job.way.send(bytes, Some(size));
+            if !sent.as_ref().is_err_and(is_unsupported) {
+                return self.sent(sent);
             }
+            self.offload = false;
         }
         for packet in bytes.chunks(batch.first.max(1)) {
-            let sent = self.job.socket.send(packet).map(drop);
+            let sent = self.job.way.send(packet, None);
             self.sent(sent);
         }
     }
@@ -418,6 +449,12 @@ impl Batch {
         self.end += len;
         self.count += 1;
     }
+}
+
+/// The way there has no such thing as the kernel's cutting: no checksums by the card, say, or IPsec.
+fn is_unsupported(error: &io::Error) -> bool {
+    use libc::{EINVAL, EIO, ENOPROTOOPT, EOPNOTSUPP};
+    matches!(error.raw_os_error(), Some(EINVAL | EIO | ENOPROTOOPT | EOPNOTSUPP))
 }
 
 /// The network says that nobody listens at the client's port, or that there is no way to the client any more.

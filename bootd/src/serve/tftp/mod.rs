@@ -2,7 +2,8 @@
 //!
 //! One task receives requests on each served address, and a task for each finds out what the client gets. Each transfer has
 //! a socket of its own, bound to the address that was asked (clients check where blocks come from) and connected to
-//! the client, so that others can't put in blocks or errors, and so that the network's "nobody listens there" ends it.
+//! the client, so that others can't put in blocks or errors, and so that the network's "nobody listens there" ends it. Those to
+//! the machines that `single_port` names go from the port that was asked ([`way`]).
 //! The transfer itself is [`netboot::tftp::Transfer`], and runs on the threads of [`engine`].
 
 mod engine;
@@ -10,6 +11,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod way;
 
 use std::fs::File;
 use std::io;
@@ -18,7 +20,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netboot::tftp::{End, ErrorCode, MAX_REQUEST_LEN, Request, Source, Summary, Transfer, error_packet};
+use netboot::tftp::{
+    End, ErrorCode, MAX_REQUEST_LEN, Request, Source, Summary, Transfer, error_packet, is_request,
+};
 use netboot::{Fetch, FetchEnd, FilePath, StepKind, parse_tftp_path};
 use site::MacAddr;
 use socket2::SockRef;
@@ -29,8 +33,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::engine::{Engine, Job};
-use self::running::{Admission, Place, Running};
+use self::running::{Admission, OWN, Place, Running, SHARED};
 use self::transfer::Unproven;
+use self::way::{AskedPort, Way};
 use super::files::{FileError, OpenFile};
 use super::limit::Allowance;
 use super::script::Which;
@@ -53,6 +58,10 @@ const PER_SECOND: u32 = 50;
 /// How many bytes of requests may wait to be received, as far as the system grants it: a room that is switched on at once.
 /// What comes beyond is lost, and clients ask again.
 const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// How many bytes may wait to be sent from port 69, as far as the system grants it, which transfers share that go from there. What
+/// comes beyond is lost, and sent again.
+const SEND_BUFFER: usize = 1 << 20;
 
 /// How long transfers that are under way may go on when bootd stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -81,6 +90,7 @@ impl Tftp {
             let socket = StdSocket::bind(address)?;
             socket.set_nonblocking(true)?;
             SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
+            SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER)?;
             Ok(socket)
         };
         let first = |(index, link): (usize, &Link)| {
@@ -102,19 +112,25 @@ impl Tftp {
         let engine = Engine::start().map_err(|e| ServiceError::new(SERVICE, "can't start its threads", e))?;
         let shared = Arc::new(Shared {
             state,
-            running: Running::default(),
+            running: Running::new(OWN),
             allowance: Allowance::new(BURST, PER_SECOND),
             transfers: TaskTracker::new(),
             engine,
         });
-        let mut links = JoinSet::new();
-        for (index, socket) in self.sockets {
-            let socket = UdpSocket::from_std(socket)
-                .map_err(|e| ServiceError::new(SERVICE, "can't watch a socket", e))?;
-            links.spawn(serve(Arc::clone(&shared), index, socket));
+        let (mut links, mut listeners) = (JoinSet::new(), Vec::new());
+        for (link, socket) in self.sockets {
+            let unwatched = |e| ServiceError::new(SERVICE, "can't watch a socket", e);
+            let listener = Listener::new(link, &socket).map_err(unwatched)?;
+            let socket = UdpSocket::from_std(socket).map_err(unwatched)?;
+            links.spawn(serve(Arc::clone(&shared), Arc::clone(&listener), socket));
+            listeners.push(listener);
         }
         let ran = run_until(SERVICE, links, &stop).await;
         shared.transfers.close();
+        let mut rest = JoinSet::new();
+        for listener in listeners {
+            rest.spawn(listener.hear_out());
+        }
         let _ = timeout(DRAIN, shared.transfers.wait()).await;
         ran
     }
@@ -129,18 +145,54 @@ struct Shared {
     engine: Engine,
 }
 
-async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
-    let local = match socket.local_addr() {
-        Ok(SocketAddr::V4(local)) => *local.ip(),
-        Ok(SocketAddr::V6(_)) | Err(_) => return,
-    };
+/// A port that requests come to.
+struct Listener {
+    link: usize,
+    /// Our address.
+    local: Ipv4Addr,
+    /// What goes from here to those who are answered from the port that they asked.
+    socket: Arc<StdSocket>,
+    /// Their transfers.
+    running: Running,
+}
+
+impl Listener {
+    fn new(link: usize, socket: &StdSocket) -> io::Result<Arc<Self>> {
+        let local = match socket.local_addr()? {
+            SocketAddr::V4(local) => *local.ip(),
+            SocketAddr::V6(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let socket = Arc::new(socket.try_clone()?);
+        Ok(Arc::new(Self { link, local, socket, running: Running::new(SHARED) }))
+    }
+
+    /// Takes no more requests, and goes on with what answers to those before.
+    async fn hear_out(self: Arc<Self>) {
+        let Ok(socket) = self.socket.try_clone().and_then(UdpSocket::from_std) else { return };
+        let mut buffer = [0; MAX_REQUEST_LEN];
+        loop {
+            match socket.recv_from(&mut buffer).await {
+                Ok((len, SocketAddr::V4(peer))) => {
+                    let bytes = buffer.get(..len).unwrap_or_default();
+                    if !is_request(bytes) {
+                        self.running.deliver(peer, bytes);
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+async fn serve(shared: Arc<Shared>, listener: Arc<Listener>, socket: UdpSocket) {
     // One byte more than the longest request, so that a longer one is seen to be one.
     let mut buffer = [0; MAX_REQUEST_LEN + 1];
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((len, SocketAddr::V4(peer))) => {
                 let bytes = buffer.get(..len).unwrap_or_default();
-                if let Some(refusal) = shared.receive((index, local), bytes, peer) {
+                if let Some(refusal) = shared.receive(&listener, bytes, peer) {
                     // What can't be sent is lost; the client asks again.
                     let _ = socket.send_to(&refusal, peer).await;
                 }
@@ -156,14 +208,19 @@ async fn serve(shared: Arc<Shared>, index: usize, socket: UdpSocket) {
 }
 
 impl Shared {
-    /// Begins a transfer, if `bytes`, which came to our address `local` of a link, are a request for one; otherwise says what to
-    /// answer, if anything.
+    /// Begins a transfer, if `bytes` are a request for one; otherwise says what to answer, if anything.
     fn receive(
         self: &Arc<Self>,
-        (link, local): (usize, Ipv4Addr),
+        listener: &Arc<Listener>,
         bytes: &[u8],
         peer: SocketAddrV4,
     ) -> Option<Vec<u8>> {
+        let shares_port = self.state.config.single_port.iter().any(|subnet| subnet.contains(*peer.ip()));
+        let running = if shares_port { &listener.running } else { &self.running };
+        if shares_port && !is_request(bytes) {
+            running.deliver(peer, bytes);
+            return None;
+        }
         let counters = &self.state.counters;
         if !self.allowance.take(peer.ip()) {
             counters.tftp_dropped.inc();
@@ -179,7 +236,7 @@ impl Shared {
             }
         };
         counters.tftp_requests.inc();
-        let place = match self.running.admit(peer, bytes, || self.is_client(*peer.ip())) {
+        let place = match running.admit(peer, bytes, || self.is_client(*peer.ip())) {
             Admission::Place(place) => place,
             Admission::Duplicate => return None,
             Admission::Full(why) => {
@@ -190,7 +247,7 @@ impl Shared {
             }
         };
         let replaced = place.replaced().clone();
-        let visit = Visit { shared: Arc::clone(self), link, local, peer, place };
+        let visit = Visit { shared: Arc::clone(self), listener: Arc::clone(listener), peer, place };
         self.transfers.spawn(async move {
             // The client has begun anew from the same port: what it gets now must not be mixed with the rest. Or it has never
             // answered, and others need the place.
@@ -218,8 +275,7 @@ impl Shared {
 /// One client's request to one of our addresses.
 struct Visit {
     shared: Arc<Shared>,
-    link: usize,
-    local: Ipv4Addr,
+    listener: Arc<Listener>,
     peer: SocketAddrV4,
     place: Place,
 }
@@ -235,22 +291,30 @@ struct Found {
 impl Visit {
     async fn serve(self, request: Request) {
         let Shared { state, engine, .. } = &*self.shared;
-        let Some(link) = state.links.get(self.link) else { return };
-        let socket = match transfer::connect(self.local, self.peer) {
-            Ok(socket) => socket,
+        let Listener { link, local, socket, .. } = &*self.listener;
+        let Some(link) = state.links.get(*link) else { return };
+        let way = match self.place.mailbox() {
+            Some(mailbox) => {
+                Ok(Way::Asked(AskedPort { socket: Arc::clone(socket), peer: self.peer, mailbox }))
+            }
+            None => transfer::connect(*local, self.peer).map(Way::Own),
+        };
+        let mut way = match way {
+            Ok(way) => way,
             Err(e) => {
                 let what = format!("can't answer {}: {e}", self.peer);
                 return state.events.emit(Event::Trouble { service: SERVICE, what });
             }
         };
         // In a box, so that what it took to find the file is not kept while it is sent.
-        match Box::pin(self.find(link, &socket, request)).await {
+        match Box::pin(self.find(link, &mut way, request)).await {
             Ok(Found { request, source, visitor }) => {
                 let size = source.len();
                 let unfinished = Unfinished::begin(state, visitor, &request.filename, size);
                 let epoch = Instant::now();
-                let transfer = Transfer::new(&request, source, &transfer::limits(&socket), Duration::ZERO);
-                let job = Job { socket, transfer, epoch, heard: self.place.heard_flag() };
+                let limits = transfer::limits(&way, *local);
+                let transfer = Transfer::new(&request, source, &limits, Duration::ZERO);
+                let job = Job { way, transfer, epoch, heard: self.place.heard_flag() };
                 let ran = engine.run(job).await;
                 unfinished.finish();
                 if let Ok(summary) = ran {
@@ -259,7 +323,7 @@ impl Visit {
             }
             Err(Some((code, why))) => {
                 // What can't be sent is lost; the client asks again.
-                let _ = socket.send(&error_packet(code, &why));
+                let _ = way.send(&error_packet(code, &why), None);
             }
             Err(None) => {}
         }
@@ -269,7 +333,7 @@ impl Visit {
     async fn find(
         &self,
         link: &Link,
-        socket: &StdSocket,
+        way: &mut Way,
         request: Request,
     ) -> Result<Found, Option<(ErrorCode, String)>> {
         let state = &self.shared.state;
@@ -289,9 +353,9 @@ impl Visit {
             Ok(Granted::Script(mac, which)) => {
                 let request = match which {
                     Which::Autoexec | Which::Menu => request,
-                    Which::Boot | Which::Choice(_) => self.prove(socket, mac, request).await?,
+                    Which::Boot | Which::Choice(_) => self.prove(way, mac, request).await?,
                 };
-                match script::make(state, self.link, peer, mac, which).await {
+                match script::make(state, self.listener.link, peer, mac, which).await {
                     Ok(text) => {
                         Ok(Found { request, source: Box::new(bytes::Bytes::from(text)), visitor: Some(mac) })
                     }
@@ -316,7 +380,7 @@ impl Visit {
                 // much fetched.
                 let request = match state.mirrors.known(&mirror, path.as_str()) {
                     Some(_) => request,
-                    None => self.prove(socket, mac, request).await?,
+                    None => self.prove(way, mac, request).await?,
                 };
                 match self.mirrored(&mirror, &path).await {
                     Ok(file) => Ok(Found { request, source: Box::new(FileSource(file)), visitor: Some(mac) }),
@@ -361,12 +425,20 @@ impl Visit {
     /// Sees to it that the request comes from where it says. To have a boot script made ends the disk of the client's
     /// earlier boot, and one datagram with a forged sender must not do that to a machine that runs; HTTP has TCP's
     /// handshake for it.
+    ///
+    /// The proof is that the client's answer comes to a port that only the client was told of. So this goes by a socket of the
+    /// transfer's own where all else goes from the port that was asked, to which anyone can answer.
     async fn prove(
         &self,
-        socket: &StdSocket,
+        way: &mut Way,
         mac: MacAddr,
         request: Request,
     ) -> Result<Request, Option<(ErrorCode, String)>> {
+        if let Way::Asked(_) = way {
+            let socket = transfer::connect(self.listener.local, self.peer).map_err(|_| None)?;
+            *way = Way::Own(socket);
+        }
+        let Way::Own(socket) = &*way else { return Err(None) };
         match transfer::handshake(socket, request, &self.place).await {
             Ok(request) => Ok(request),
             Err(Unproven::Silent) => Err(None),

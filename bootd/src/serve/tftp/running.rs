@@ -11,23 +11,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// How many transfers may be under way. Beyond, the oldest whose client has not answered yet makes room; if there is none, a
-/// request is answered with an ERROR. Each holds a socket, an open file and some 2 KiB of memory, whatever its blocks and
-/// windows are.
-const MAX_TRANSFERS: usize = 4096;
+use super::way::Mailbox;
 
-/// How many of them only the addresses of clients may have.
-const FOR_CLIENTS: usize = 1024;
+/// What some transfers have in common may be under way at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// How many transfers. Beyond, the oldest whose client has not answered yet makes room; if there is none, a request is
+    /// answered with an ERROR. Each holds a socket, an open file and some 2 KiB of memory, whatever its blocks and windows
+    /// are.
+    transfers: usize,
+    /// How many of them only the addresses of clients may have.
+    for_clients: usize,
+    /// How many of them one address may have. Beyond, as for all of them together.
+    per_address: usize,
+    /// Whether they share the port that was asked, where their answers come in.
+    share_port: bool,
+}
 
-/// How many of them one address may have; firmware has one at a time. Beyond, as for all of them together.
-const MAX_PER_CLIENT: usize = 8;
+/// The bounds of transfers with sockets of their own. Firmware has one at a time.
+pub(super) const OWN: Bounds =
+    Bounds { transfers: 4096, for_clients: 1024, per_address: 8, share_port: false };
+
+/// The bounds of those that share one port, which are counted apart: an answer can be forged there by whoever forges a request,
+/// and that must not take places from others. Behind a router that translates addresses a room has one.
+pub(super) const SHARED: Bounds =
+    Bounds { transfers: 1024, for_clients: 256, per_address: 128, share_port: true };
 
 /// The transfers that are under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Running(Arc<Mutex<Table>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
+    bounds: Bounds,
     /// By the client's address and port, of which each can have one.
     entries: HashMap<SocketAddrV4, Entry>,
     /// Which each address has; none has an empty list.
@@ -43,6 +59,7 @@ struct Entry {
     request: Vec<u8>,
     heard: Arc<AtomicBool>,
     replaced: CancellationToken,
+    mailbox: Option<Arc<Mailbox>>,
 }
 
 /// A transfer whose client had not answered when it began.
@@ -71,9 +88,31 @@ pub(super) struct Place {
     peer: SocketAddrV4,
     heard: Arc<AtomicBool>,
     replaced: CancellationToken,
+    mailbox: Option<Arc<Mailbox>>,
 }
 
 impl Running {
+    /// None, within these bounds.
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self(Arc::new(Mutex::new(Table {
+            bounds,
+            entries: HashMap::new(),
+            of_client: HashMap::new(),
+            strangers: VecDeque::new(),
+            clients: VecDeque::new(),
+        })))
+    }
+
+    /// Hands on what came from `peer` to the port that these transfers share. What is for none of them is dropped: the last word
+    /// of one that is over, mostly.
+    pub(super) fn deliver(&self, peer: SocketAddrV4, answer: &[u8]) {
+        let mailbox = self.0.lock().entries.get(&peer).and_then(|entry| entry.mailbox.clone());
+        // With no lock held: it wakes a thread.
+        if let Some(mailbox) = mailbox {
+            mailbox.put(answer);
+        }
+    }
+
     /// Whether the request of `peer` may begin a transfer. A transfer that `peer` has already ends by that, unless the
     /// request is just its own again: a client that was reset begins anew, often from the same port. `is_client` says whether
     /// its address is a client's; it is asked only where that matters.
@@ -84,30 +123,36 @@ impl Running {
         is_client: impl FnOnce() -> bool,
     ) -> Admission {
         let mut running = self.0.lock();
+        let Bounds { transfers, for_clients, per_address, share_port } = running.bounds;
         if let Some(entry) = running.entries.get(&peer) {
             if entry.request == request && !entry.heard.load(Ordering::Relaxed) {
                 return Admission::Duplicate;
             }
             running.end(peer);
         }
-        if running.of_client.get(peer.ip()).is_some_and(|its| its.len() >= MAX_PER_CLIENT)
+        if running.of_client.get(peer.ip()).is_some_and(|its| its.len() >= per_address)
             && !running.make_room_of(*peer.ip())
         {
             return Admission::Full("too many transfers to this address are running");
         }
-        let is_client = running.entries.len() >= MAX_TRANSFERS - FOR_CLIENTS && is_client();
-        let room = if is_client { MAX_TRANSFERS } else { MAX_TRANSFERS - FOR_CLIENTS };
+        let is_client = running.entries.len() >= transfers - for_clients && is_client();
+        let room = if is_client { transfers } else { transfers - for_clients };
         if running.entries.len() >= room && !running.make_room(is_client) {
             return Admission::Full("too many transfers are running, ask again later");
         }
         let heard = Arc::new(AtomicBool::new(false));
         let replaced = CancellationToken::new();
-        let entry =
-            Entry { request: request.to_vec(), heard: Arc::clone(&heard), replaced: replaced.clone() };
+        let mailbox = share_port.then(Arc::<Mailbox>::default);
+        let entry = Entry {
+            request: request.to_vec(),
+            heard: Arc::clone(&heard),
+            replaced: replaced.clone(),
+            mailbox: mailbox.clone(),
+        };
         running.entries.insert(peer, entry);
         running.of_client.entry(*peer.ip()).or_default().push(peer);
         running.queue(Unheard { peer, heard: Arc::clone(&heard) }, is_client);
-        Admission::Place(Place { running: Arc::clone(&self.0), peer, heard, replaced })
+        Admission::Place(Place { running: Arc::clone(&self.0), peer, heard, replaced, mailbox })
     }
 }
 
@@ -157,7 +202,7 @@ impl Table {
 
     fn queue(&mut self, unheard: Unheard, is_client: bool) {
         let count = |table: &Self| table.strangers.len() + table.clients.len();
-        if count(self) >= 2 * MAX_TRANSFERS {
+        if count(self) >= 2 * self.bounds.transfers {
             // At most half of them are under way, so this is done once in so many.
             let mut both = [std::mem::take(&mut self.strangers), std::mem::take(&mut self.clients)];
             both.iter_mut().for_each(|queue| queue.retain(|unheard| self.goes_on(unheard)));
@@ -169,6 +214,9 @@ impl Table {
     fn end(&mut self, peer: SocketAddrV4) {
         if let Some(entry) = self.entries.get(&peer) {
             entry.replaced.cancel();
+            if let Some(mailbox) = &entry.mailbox {
+                mailbox.close();
+            }
         }
         self.remove(peer);
     }
@@ -195,6 +243,11 @@ impl Place {
     /// Notes that the client has answered: the same request again will be a new one.
     pub(super) fn heard(&self) {
         self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Where its client's answers come in, if it shares the port that was asked.
+    pub(super) fn mailbox(&self) -> Option<Arc<Mailbox>> {
+        self.mailbox.clone()
     }
 
     /// Cancelled when the client has begun anew, or others need the place and it has not answered.
@@ -230,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_request_sent_again_begins_nothing_and_a_new_one_replaces() {
-        let running = Running::default();
+        let running = Running::new(OWN);
         let first = place(&running, peer(1, 2070), b"a");
         assert!(matches!(running.admit(peer(1, 2070), b"a", || false), Admission::Duplicate));
         assert!(!first.replaced().is_cancelled());
@@ -260,19 +313,19 @@ mod tests {
 
     #[test]
     fn transfers_that_are_answered_are_bounded_for_each_client_and_in_all() {
-        let running = Running::default();
+        let running = Running::new(OWN);
         let full = |peer, is_client| matches!(running.admit(peer, b"a", || is_client), Admission::Full(_));
         let mut places: Vec<Place> =
-            (0..MAX_PER_CLIENT).map(|port| place(&running, peer(1, port as u16), b"a")).collect();
+            (0..OWN.per_address).map(|port| place(&running, peer(1, port as u16), b"a")).collect();
         places.iter().for_each(Place::heard);
         assert!(full(peer(1, 999), true));
         places.pop();
         places.push(place(&running, peer(1, 999), b"a"));
-        fill(&running, &mut places, MAX_TRANSFERS - FOR_CLIENTS);
+        fill(&running, &mut places, OWN.transfers - OWN.for_clients);
         places.iter().for_each(Place::heard);
         assert!(full(peer(9999, 1), false));
         for client in 10_000.. {
-            if places.len() == MAX_TRANSFERS {
+            if places.len() == OWN.transfers {
                 break;
             }
             let Admission::Place(its) = running.admit(peer(client, 1), b"a", || true) else {
@@ -289,16 +342,16 @@ mod tests {
 
     #[test]
     fn who_never_answers_keeps_nobody_out() {
-        let running = Running::default();
+        let running = Running::new(OWN);
         let client = place(&running, peer(1, 1), b"a");
         client.heard();
         let mut forged = Vec::new();
-        fill(&running, &mut forged, 3 * MAX_TRANSFERS);
+        fill(&running, &mut forged, 3 * OWN.transfers);
         // All but the latest of them have ended, and who answers goes on.
-        assert_eq!(running.0.lock().entries.len(), MAX_TRANSFERS - FOR_CLIENTS);
+        assert_eq!(running.0.lock().entries.len(), OWN.transfers - OWN.for_clients);
         assert!(!client.replaced().is_cancelled());
         let ended = forged.iter().filter(|place| place.replaced().is_cancelled()).count();
-        assert_eq!(forged.len() - ended, MAX_TRANSFERS - FOR_CLIENTS - 1);
+        assert_eq!(forged.len() - ended, OWN.transfers - OWN.for_clients - 1);
         assert!(forged[0].replaced().is_cancelled() && !forged[forged.len() - 1].replaced().is_cancelled());
         let newcomer = place(&running, peer(20_000, 1), b"a");
         assert!(!newcomer.replaced().is_cancelled());
@@ -307,25 +360,58 @@ mod tests {
         };
         // Not even before it has answered.
         let mut more = Vec::new();
-        fill(&running, &mut more, 2 * MAX_TRANSFERS);
+        fill(&running, &mut more, 2 * OWN.transfers);
         assert!(!known.replaced().is_cancelled() && newcomer.replaced().is_cancelled());
         let table = running.0.lock();
         assert!(
-            table.strangers.len() + table.clients.len() <= 2 * MAX_TRANSFERS,
+            table.strangers.len() + table.clients.len() <= 2 * OWN.transfers,
             "what is over is forgotten"
         );
     }
 
     #[test]
     fn a_clients_own_address_forged_does_not_keep_it_out() {
-        let running = Running::default();
+        let running = Running::new(OWN);
         let forged: Vec<Place> =
-            (0..3 * MAX_PER_CLIENT as u16).map(|port| place(&running, peer(1, port), b"a")).collect();
+            (0..3 * OWN.per_address as u16).map(|port| place(&running, peer(1, port), b"a")).collect();
         let ended = forged.iter().filter(|place| place.replaced().is_cancelled()).count();
-        assert_eq!(forged.len() - ended, MAX_PER_CLIENT);
+        assert_eq!(forged.len() - ended, OWN.per_address);
         let own = place(&running, peer(1, 2070), b"a");
         own.heard();
         let _more: Vec<Place> = (0..99).map(|port| place(&running, peer(1, 500 + port), b"a")).collect();
         assert!(!own.replaced().is_cancelled());
+    }
+
+    #[test]
+    fn answers_to_a_shared_port_go_to_the_transfer_of_their_sender_and_to_no_earlier_one() {
+        let running = Running::new(SHARED);
+        let (one, other) = (place(&running, peer(1, 2070), b"a"), place(&running, peer(1, 2071), b"a"));
+        let its = |place: &Place| place.mailbox().unwrap();
+        running.deliver(peer(1, 2070), b"first");
+        running.deliver(peer(1, 9), b"nobody's");
+        running.deliver(peer(2, 2070), b"nobody's");
+        assert_eq!(its(&one).take(), [b"first"]);
+        assert!(its(&other).take().is_empty());
+
+        let anew = place(&running, peer(1, 2070), b"b");
+        assert!(one.replaced().is_cancelled());
+        running.deliver(peer(1, 2070), b"second");
+        assert!(its(&one).take().is_empty());
+        drop(one);
+        running.deliver(peer(1, 2070), b"third");
+        assert_eq!(its(&anew).take(), [&b"second"[..], b"third"]);
+        drop(anew);
+        running.deliver(peer(1, 2070), b"late");
+        assert!(place(&Running::new(OWN), peer(1, 1), b"a").mailbox().is_none());
+    }
+
+    #[test]
+    fn a_room_behind_one_address_finds_places_and_who_never_answers_keeps_it_out_of_none() {
+        let running = Running::new(SHARED);
+        let mut forged = Vec::new();
+        fill(&running, &mut forged, 3 * SHARED.transfers);
+        assert_eq!(running.0.lock().entries.len(), SHARED.transfers - SHARED.for_clients);
+        let room: Vec<Place> = (0..60).map(|port| place(&running, peer(1, 2000 + port), b"a")).collect();
+        assert!(room.iter().all(|place| !place.replaced().is_cancelled()));
     }
 }

@@ -14,14 +14,21 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 struct Lab {
     place: TempDir,
     shared: Arc<Shared>,
+    listener: Arc<Listener>,
+    socket: StdSocket,
     told: Receiver<Event>,
 }
 
 impl Lab {
     fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    fn with(single_port: Vec<netboot::Subnet>) -> Self {
         let place = tempfile::tempdir().unwrap();
         let (state, _store, told) = testing::state(place.path());
         let mut state = Arc::into_inner(state).unwrap();
+        state.config.single_port = single_port;
         state.links[0].interface.address = SERVER;
         state.links[0].interface.prefix_len = 8;
         let site = testing::site(place.path());
@@ -32,12 +39,15 @@ impl Lab {
         testing::lease(&state, CLIENT);
         let shared = Shared {
             state: Arc::new(state),
-            running: Running::default(),
+            running: Running::new(OWN),
             allowance: Allowance::new(BURST, PER_SECOND),
             transfers: TaskTracker::new(),
             engine: Engine::start().unwrap(),
         };
-        Self { place, shared: Arc::new(shared), told }
+        let socket = StdSocket::bind((SERVER, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = Listener::new(0, &socket).unwrap();
+        Self { place, shared: Arc::new(shared), listener, socket, told }
     }
 
     fn file(&self, name: &str, content: &[u8]) {
@@ -47,7 +57,14 @@ impl Lab {
     /// Hands `packet` to the server as if it had come to port 69 from `client`.
     fn send(&self, client: &UdpSocket, packet: &[u8]) -> Option<Vec<u8>> {
         let SocketAddr::V4(peer) = client.local_addr().unwrap() else { unreachable!() };
-        self.shared.receive((0, SERVER), packet, peer)
+        self.shared.receive(&self.listener, packet, peer)
+    }
+
+    /// Listens, and says where.
+    fn serve(&self) -> SocketAddr {
+        let socket = UdpSocket::from_std(self.socket.try_clone().unwrap()).unwrap();
+        tokio::spawn(serve(Arc::clone(&self.shared), Arc::clone(&self.listener), socket));
+        self.socket.local_addr().unwrap()
     }
 
     /// All transfers over, what was told.
@@ -256,6 +273,103 @@ async fn a_closed_port_ends_a_transfer_at_once() {
     drop(client);
     lab.done().await;
     assert_eq!(lab.shared.state.counters.tftp_failed.get(), 1);
+}
+
+#[tokio::test]
+async fn who_takes_packets_of_the_port_that_it_asked_only_is_answered_from_there() {
+    let mut lab = Lab::with(vec!["127.0.0.2/32".parse().unwrap()]);
+    let content: Vec<u8> = (0..100_000_u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+    lab.file("program.efi", &content);
+    lab.file("other.efi", b"another");
+    let at = lab.serve();
+    let (one, other, elsewhere) =
+        (client(CLIENT).await, client(CLIENT).await, client(Ipv4Addr::new(127, 0, 0, 3)).await);
+    // Windows, whose blocks leave in one call.
+    one.send_to(&rrq("program.efi", &["blksize", "1000", "windowsize", "16"]), at).await.unwrap();
+    let (oack, from) = receive(&one).await;
+    assert!(oack.starts_with(&[0, 6]) && from == at, "{from}");
+    // What others say of it, from other ports or addresses, is not taken for its client's.
+    for stranger in [&other, &elsewhere] {
+        stranger.send_to(b"\0\x05\0\0stop\0", at).await.unwrap();
+        stranger.send_to(&[0, 4, 0, 1], at).await.unwrap();
+    }
+    one.send_to(&[0, 4, 0, 0], at).await.unwrap();
+    let (mut got, mut block) = (Vec::new(), 0_u16);
+    while got.len() < content.len() {
+        let (packet, from) = receive(&one).await;
+        assert_eq!(from, at);
+        let [0, 3, high, low, data @ ..] = packet.as_slice() else { panic!("{packet:?}") };
+        if u16::from_be_bytes([*high, *low]) == block + 1 {
+            got.extend_from_slice(data);
+            block += 1;
+        }
+        if block % 16 == 0 {
+            one.send_to(&[0, 4, *high, *low], at).await.unwrap();
+        }
+    }
+    assert!(got == content, "other bytes");
+
+    // It begins anew before it has said that it has everything, and what is missing is missing from there, too.
+    one.send_to(&rrq("other.efi", &[]), at).await.unwrap();
+    loop {
+        let (packet, from) = receive(&one).await;
+        assert_eq!(from, at);
+        if packet == b"\0\x03\0\x01another" {
+            break;
+        }
+    }
+    one.send_to(&[0, 4, 0, 1], at).await.unwrap();
+    other.send_to(&rrq("absent.efi", &[]), at).await.unwrap();
+    let (packet, from) = receive(&other).await;
+    assert_eq!((error_code(&packet), from), (1, at));
+
+    // Whom the site does not name is answered as ever.
+    elsewhere.send_to(&rrq("other.efi", &[]), at).await.unwrap();
+    let (packet, from) = receive(&elsewhere).await;
+    assert_eq!(packet, b"\0\x03\0\x01another");
+    assert_ne!(from, at);
+    elsewhere.send_to(&[0, 4, 0, 1], from).await.unwrap();
+    lab.done().await;
+    let counters = &lab.shared.state.counters;
+    // Only the stranger's two packets are no requests, as ever; the others' are nobody's.
+    assert_eq!((counters.tftp_malformed.get(), counters.tftp_completed.get()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_goes_from_the_port_that_was_asked_goes_on_when_the_service_stops() {
+    let lab = Lab::with(vec!["0.0.0.0/0".parse().unwrap()]);
+    lab.file("program.efi", &[7; 2000]);
+    let (state, at) = (&lab.shared.state, lab.socket.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let service = Tftp { sockets: vec![(0, lab.socket.try_clone().unwrap())] };
+    let running = tokio::spawn(service.run(Arc::clone(state), stop.clone()));
+    let client = client(CLIENT).await;
+    client.send_to(&rrq("program.efi", &[]), at).await.unwrap();
+    assert_eq!(receive(&client).await.1, at);
+    stop.cancel();
+    // The first block comes again after a second.
+    assert_eq!(download(&client).await, [7; 2000]);
+    running.await.unwrap().unwrap();
+    assert_eq!(state.counters.tftp_completed.get(), 1);
+}
+
+#[tokio::test]
+async fn what_needs_proof_is_proved_by_a_port_that_nobody_else_knows() {
+    let mut lab = Lab::with(vec!["0.0.0.0/0".parse().unwrap()]);
+    let at = lab.serve();
+    let client = client(CLIENT).await;
+    client.send_to(&rrq("52-54-00-77-00-01/script.ipxe", &["blksize", "1432"]), at).await.unwrap();
+    let (oack, from) = receive(&client).await;
+    assert_eq!(oack, b"\0\x06blksize\x00512\0");
+    assert_ne!(from, at);
+    // Anybody could have said that.
+    client.send_to(&[0, 4, 0, 0], at).await.unwrap();
+    assert_eq!(receive(&client).await, (oack, from), "it was taken for a proof");
+    assert_eq!(lab.shared.state.counters.scripts_rendered.get(), 0);
+    client.send_to(&[0, 4, 0, 0], from).await.unwrap();
+    let script = download(&client).await;
+    assert!(script.starts_with(b"#!ipxe"), "{}", script.escape_ascii());
+    lab.done().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A transfer's socket, and what is to be known of the way to its client before it begins.
+//! A transfer's own socket, and what is to be known of the way to its client before it begins.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -9,9 +9,10 @@ use nix::sys::socket::{getsockopt, sockopt};
 use tokio::time::timeout;
 
 use super::running::Place;
+use super::way::Way;
 
 /// The longest answer of a client that is read: acknowledgements have 4 bytes, errors a short text.
-const MAX_ANSWER: usize = 512;
+pub(super) const MAX_ANSWER: usize = 512;
 
 /// How often a client is asked to confirm its options, and how long its answer is waited for each time.
 const HANDSHAKES: usize = 5;
@@ -70,8 +71,16 @@ pub(super) async fn handshake(
     Err(Unproven::Silent)
 }
 
-/// What the way to the socket's peer allows.
-pub(super) fn limits(socket: &UdpSocket) -> Limits {
-    let known = getsockopt(socket, sockopt::IpMtu).ok().and_then(|mtu| u16::try_from(mtu).ok());
+/// What the way to the client allows. `local` is the address that was asked.
+pub(super) fn limits(way: &Way, local: Ipv4Addr) -> Limits {
+    let known = match way {
+        Way::Own(socket) => path_mtu(socket),
+        // Only what is connected is told. Nothing is sent by it.
+        Way::Asked(port) => connect(local, port.peer).ok().and_then(|socket| path_mtu(&socket)),
+    };
     Limits { path_mtu: known.unwrap_or(MAX_MTU).min(MAX_MTU) }
+}
+
+fn path_mtu(socket: &UdpSocket) -> Option<u16> {
+    getsockopt(socket, sockopt::IpMtu).ok().and_then(|mtu| u16::try_from(mtu).ok())
 }
