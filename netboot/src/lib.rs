@@ -54,7 +54,7 @@ pub use paths::{Asked, FilePath, choices_url, menu_url, parse_http_path, parse_t
 pub use plan::{BootPlan, BootProgram, plan, plan_as_usual};
 pub use pool::{MAX_POOL, PoolError, PoolRange};
 pub use program::{HEAD_LEN, NoProgram, Program, ProgramKind};
-pub use programs::{EFI_DIRECTORY, Programs, efi_directory, other_places};
+pub use programs::{EFI_DIRECTORY, Programs, efi_directory, other_places, raspberry_pi_place};
 pub use progress::{Phase, Progress};
 pub use proxy::{Door, Shape, respond_as_proxy};
 pub use pxe::{Asker, Firmware, IpxeFeatures, Method, Stage};

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use site::entity::CLIENT_TYPE;
+use site::{MacAddr, Site};
+
+use crate::paths::FilePath;
 use crate::pxe::Firmware;
 
 /// Where boot programs of UEFI lie side by side, a directory for each architecture. A boot loader looks beside itself for
@@ -12,6 +16,9 @@ pub const EFI_DIRECTORY: &str = "efi";
 
 /// Where what Raspberry Pis of all serial numbers fetch lies.
 const RASPBERRY_PI: &str = "raspberrypi";
+
+/// The variable that names a directory for some of them.
+const PI_DIRECTORY: &str = "pi_directory";
 
 /// The names of all boot programs, relative to the root of the files. A copy sees what is put into the other.
 #[derive(Clone, Default)]
@@ -147,6 +154,19 @@ pub fn other_places(name: &str) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Where what the Raspberry Pi `mac` asks for in a directory of its own is for those that it shares a directory with, by the
+/// variable `pi_directory` of its client or a group: a room's, so that one card's worth of files serves all of them. `None`: it has
+/// none, or does not ask so.
+#[must_use]
+pub fn raspberry_pi_place(name: &FilePath, mac: MacAddr, site: &Site) -> Option<FilePath> {
+    let (own, rest) = name.as_str().split_once('/').filter(|(own, _)| is_raspberry_pi_directory(own))?;
+    let client = site.client_by_mac(mac)?;
+    let directory = site.model().effective(CLIENT_TYPE, client.name.as_str(), PI_DIRECTORY)?;
+    let directory =
+        FilePath::parse(directory.values.first()?).filter(|directory| directory.as_str() != own)?;
+    Some(FilePath::join(directory.as_str(), rest))
 }
 
 /// A serial number of 8 hexadecimal digits, or an Ethernet address as newer ROMs can be told to use (`TFTP_PREFIX=2`).

@@ -201,7 +201,8 @@ impl fmt::Display for Reason {
             }
             Self::RaspberryPi => f.write_str(
                 "It is a Raspberry Pi, which asks for its files by itself: put them among the boot files, into a \
-                 directory named by its serial number or into raspberrypi, which is for all of them.",
+                 directory named by its serial number, into the one that its variable pi_directory names, or into raspberrypi, \
+                 which is for all of them.",
             ),
             Self::IpxeLacks(what) => {
                 write!(f, "Its iPXE lacks {}, so it is given another first.", what.join(", "))

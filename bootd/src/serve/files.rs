@@ -188,6 +188,11 @@ impl Files {
         names.map(|name| format!("{prefix}{name}")).collect()
     }
 
+    /// Whether there is a file of that very name.
+    pub(crate) fn has(&self, name: &FilePath) -> bool {
+        self.open_named(name.as_str()).is_ok()
+    }
+
     /// Opens the file of that name.
     ///
     /// # Errors

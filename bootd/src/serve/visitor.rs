@@ -19,7 +19,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use netboot::{Asked, BootPlan, FilePath, Mode, Start, StepKind, search};
+use netboot::{Asked, BootPlan, FilePath, Mode, Start, StepKind, raspberry_pi_place, search};
 use site::entity::EntityName;
 use site::{MacAddr, Site};
 
@@ -123,7 +123,7 @@ pub(crate) fn admit(state: &State, link: &Link, peer: Ipv4Addr, asked: Asked) ->
     let (holder, asked) = match asked {
         Asked::File(path) => {
             let visitor = holder(true);
-            match locate(state, visitor, peer, path) {
+            match locate(state, &site, visitor, peer, path) {
                 // What is made for one machine is given to the one that is known to be there, and not to a supposed one.
                 made @ Wanted::Text(_) => (holder(false), made),
                 named => (visitor, named),
@@ -197,8 +197,11 @@ fn holder(state: &State, link: &Link, peer: Ipv4Addr, site: &Site, guess: bool) 
 
 /// What a file's name stands for: a template of the site's own, a file, or a template that bootd brings along, in this
 /// order. A boot loader that searches for its menu is given what it would find at last ([`search`]).
-fn locate(state: &State, holder: Option<MacAddr>, peer: Ipv4Addr, path: FilePath) -> Wanted {
+fn locate(state: &State, site: &Site, holder: Option<MacAddr>, peer: Ipv4Addr, path: FilePath) -> Wanted {
     let menus = state.menus.load();
+    let there = |path: &FilePath| menus.has_own(path.as_str()) || state.files.has(path);
+    let shared = holder.and_then(|mac| raspberry_pi_place(&path, mac, site));
+    let path = shared.filter(|shared| !there(&path) && there(shared)).unwrap_or(path);
     let names = holder.map_or_else(|| vec![path.clone()], |mac| search(&path, mac, peer));
     let alone = names.len() == 1;
     for name in names {

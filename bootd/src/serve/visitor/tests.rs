@@ -180,3 +180,64 @@ fn what_its_firmware_can_not_boot_opens_no_door() {
         }
     }
 }
+
+#[test]
+fn a_raspberry_pi_finds_its_own_files_its_rooms_and_those_of_all() {
+    let place = tempfile::tempdir().unwrap();
+    let (state, _store, _told) = testing::state(place.path());
+    let site = Site::new(1, vec![site::Client { image: None, ..testing::client() }], Vec::new());
+    let set = |entity: &str, variable: &str, value: &str| Edit::Set {
+        entity: entity.parse().unwrap(),
+        variable: variable.parse().unwrap(),
+        values: [value].into_iter().collect::<Values>(),
+        expect: None,
+    };
+    let edits = [
+        Edit::Create { entity: "group/room12".parse().unwrap() },
+        set("group/room12", "pi_directory", "pi/room12"),
+        set("client/pc1", "groups", "room12"),
+    ];
+    let files = place.path().join("data/files");
+    for name in [
+        "9ffefdef/config.txt",
+        "pi/room12/config.txt",
+        "pi/room12/kernel8.img",
+        "raspberrypi/config.txt",
+        "raspberrypi/start4.elf",
+    ] {
+        let path = files.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, name).unwrap();
+    }
+    let given = |path: &str| match locate(
+        &state,
+        &state.site.load(),
+        Some(testing::MAC),
+        PEER,
+        FilePath::parse(path).unwrap(),
+    ) {
+        Wanted::Named(Asked::File(path)) => {
+            let mut text = String::new();
+            let mut file = state.files.open(&path).ok()?.file;
+            std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+            Some(text)
+        }
+        other => panic!("{path} is {}", matches!(other, Wanted::Text(_))),
+    };
+    let table = |rooms: [&str; 2]| {
+        for (asked, got) in [
+            ("9ffefdef/config.txt", Some("9ffefdef/config.txt")),
+            ("dc-a6-32-00-00-01/config.txt", Some(rooms[0])),
+            ("dc-a6-32-00-00-01/kernel8.img", Some(rooms[1]).filter(|name| !name.is_empty())),
+            ("9ffefdef/start4.elf", Some("raspberrypi/start4.elf")),
+            ("9ffefdef/absent", None),
+            ("config.txt", None),
+        ] {
+            assert_eq!(given(asked).as_deref(), got, "{asked}");
+        }
+    };
+    state.site.store(Arc::new(site.edit(&[]).unwrap().0));
+    table(["raspberrypi/config.txt", ""]);
+    state.site.store(Arc::new(site.edit(&edits).unwrap().0));
+    table(["pi/room12/config.txt", "pi/room12/kernel8.img"]);
+}
