@@ -114,9 +114,13 @@ pub fn other_answer(bytes: &[u8]) -> Option<OtherAnswer> {
     };
     let address = Ipv4Addr::from(*bytes.get(16..)?.first_chunk::<4>()?);
     let mac = MacAddr::new(*bytes.get(28..)?.first_chunk()?);
-    // A proxy's offer has no address; it is no rival for ours.
-    let server = options.server_identifier().filter(|_| !address.is_unspecified())?;
-    Some(OtherAnswer { server, mac, address, given })
+    let server = options.server_identifier()?;
+    // A proxy's offer has no address; it is no rival for ours. What else no machine can have was made up.
+    (is_a_machines(address) && is_a_machines(server)).then_some(OtherAnswer { server, mac, address, given })
+}
+
+fn is_a_machines(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified() || address.is_broadcast() || address.is_multicast() || address.is_loopback())
 }
 
 /// A DISCOVER in our own name, by which the servers of a link are made to show themselves. Nothing is taken that they
@@ -165,6 +169,9 @@ mod tests {
         assert_eq!(other_answer(&offer(5, [10, 0, 0, 9])), Some(answer(true)));
         assert_eq!(other_answer(&offer(2, [0; 4])), None, "a proxy's offer");
         assert_eq!(other_answer(&offer(6, [10, 0, 0, 9])), None, "a NAK");
+        for nobodys in [[255; 4], [224, 0, 0, 1], [127, 0, 0, 1]] {
+            assert_eq!(other_answer(&offer(5, nobodys)), None, "{nobodys:?}");
+        }
         let whole = offer(2, [10, 0, 0, 9]);
         for len in 0..whole.len() - 1 {
             assert_eq!(other_answer(&whole[..len]), None, "cut at {len}");

@@ -13,7 +13,7 @@ mod machine;
 #[path = "../../fuzz/src/replay.rs"]
 mod replay;
 
-use machine::{dhcp, paths, proxy, tftp};
+use machine::{dhcp, others, paths, proxy, tftp};
 use replay::replay;
 
 #[test]
@@ -24,6 +24,11 @@ fn dhcp_datagrams() {
 #[test]
 fn dhcp_datagrams_to_a_proxy() {
     replay("dhcp_proxy", proxy::run);
+}
+
+#[test]
+fn answers_of_other_servers() {
+    replay("dhcp_others", others::run);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod dhcp;
 mod lab;
+pub mod others;
 pub mod paths;
 pub mod proxy;
 pub mod tftp;
