@@ -174,9 +174,28 @@ async fn explain_changes_nothing_and_shows_no_secret() {
     assert!(explanation.cases.iter().all(|case| case.address == Some([10, 0, 0, 7].into())));
     assert!(all.state.engine.list().is_empty() && all.state.boots.lock().machines().count() == 0);
 
+    assert!(explanation.path.is_none(), "it was sent packets, and nobody asked for that");
+
     let stranger: Explanation = all.daemon.get("/explain/52:54:00:77:00:99").await.unwrap();
     assert!(stranger.disk.is_none() && stranger.script.is_none());
     assert!(stranger.cases[0].why.iter().any(|why| why.contains("bootd client add")), "{stranger:?}");
+}
+
+#[tokio::test]
+async fn what_can_not_be_asked_about_the_way_to_a_machine_is_said() {
+    let all = Fixture::start();
+    all.import("debian", 1).await;
+    all.add(&testing::client()).await.unwrap();
+    // There is no socket for it here.
+    for (machine, address, words) in [
+        (MAC.to_string(), Some([10, 0, 0, 7].into()), "can't be asked which packets reach 10.0.0.7"),
+        ("52:54:00:77:00:99".to_owned(), None, "address is not known"),
+    ] {
+        let explanation: Explanation =
+            all.daemon.get(&format!("/explain/{machine}?probe=true")).await.unwrap();
+        let path = explanation.path.unwrap();
+        assert!(path.address == address && path.report.is_none() && path.text.contains(words), "{path:?}");
+    }
 }
 
 #[tokio::test]

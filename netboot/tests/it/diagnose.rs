@@ -220,6 +220,17 @@ fn each_stall_has_its_cause() {
 }
 
 #[test]
+fn a_transfer_of_which_no_block_arrived_may_have_the_wrong_port_and_one_that_stalled_later_has_not() {
+    for (bytes, by_port) in [(0, true), (90_000, false)] {
+        let steps = and_then(3, &[(20_000, fetched("snponly.efi", bytes, 7, FetchEnd::Silent))]);
+        let found = diagnose(&boot(&steps), &[], NOW + HOUR);
+        let remedy = &found[0].remedy;
+        assert_eq!(remedy.contains("single_port"), by_port, "{remedy}");
+        assert!(remedy.contains("bootd explain MAC --probe"), "{remedy}");
+    }
+}
+
+#[test]
 fn what_goes_well_has_no_findings_however_far_it_is() {
     for steps in 1..=11 {
         let steps = good(steps);
