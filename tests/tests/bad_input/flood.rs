@@ -5,7 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use support::{Asks, NetClient, Result, SERVER, SERVER_INTERFACE, SOON, ensure, wait_for};
+use support::{
+    Asks, DaemonOptions, Lab, NetClient, Result, SERVER, SERVER_INTERFACE, SOON, ensure, wait_for,
+};
 
 use crate::{IMAGE, Site};
 
@@ -236,6 +238,48 @@ fn forged_requests_keep_nobody_out_of_tftp() -> Result {
     client.boot()?;
     site.daemon.check_alive()?;
     ensure!(site.daemon.counter("tftp_refused")? == 0, "requests were refused");
+    Ok(())
+}
+
+/// Where transfers go from the port that was asked, answers can be forged as well as requests. Whoever does both takes the places of
+/// such transfers, and those alone.
+#[test]
+fn forged_answers_to_a_shared_port_take_no_places_from_others() -> Result {
+    let Some(lab) = Lab::for_test()? else { return Ok(()) };
+    let config = format!("interface = \"{SERVER_INTERFACE}\"\n[tftp]\nsingle_port = \"10.99.0.0/16\"\n");
+    let options = DaemonOptions { config: Some(config), ..DaemonOptions::default() };
+    let mut site = Site::with(lab, &options)?;
+    site.daemon.add_client("pc1", PC1, IMAGE)?;
+    let client = NetClient::new(&site.lab, PC1)?;
+    client.boot()?;
+    let server = site.lab.server();
+    server.ip(&["neigh", "add", "10.77.0.250", "lladdr", "02:00:00:00:fa:fa", "dev", SERVER_INTERFACE])?;
+    server.ip(&["route", "add", "10.99.0.0/16", "via", "10.77.0.250"])?;
+    client.namespace().ip(&["route", "add", "local", "10.99.0.0/16", "dev", "lo"])?;
+    let memory = site.daemon.memory_kib()?;
+    let mut random = Random(0x5eed);
+    let forge = |n: u16| -> std::io::Result<()> {
+        let [high, low] = n.to_be_bytes();
+        let socket = UdpSocket::bind((std::net::Ipv4Addr::new(10, 99, high, low), 2070))?;
+        shoot(&socket, b"\0\x01undionly.kpxe\0octet\0blksize\x001428\0tsize\x000\0", 69)?;
+        shoot(&socket, &[0, 4, 0, 0], 69)?;
+        for _ in 0..4 {
+            let length = random.below(1600);
+            shoot(&socket, &[&[0, 4], &random.bytes(length)[..]].concat(), 69)?;
+        }
+        Ok(())
+    };
+    let mut sent = (0..u16::MAX).map(forge);
+    wait_for("all their places to be taken", Duration::from_secs(120), || {
+        client.namespace().enter(|| sent.by_ref().take(200).collect::<std::io::Result<()>>())??;
+        site.daemon.check_alive()?;
+        Ok((site.daemon.counter("tftp_refused")? > 100).then_some(()))
+    })?;
+    let url = format!("tftp://{SERVER}/undionly.kpxe");
+    client.sh(&["curl", "-sS", "--max-time", "20", "-o", &client.file("got"), &url])?;
+    client.boot()?;
+    let grown = site.daemon.memory_kib()?.saturating_sub(memory);
+    ensure!(grown < MAY_GROW, "they made bootd hold {grown} KiB more");
     Ok(())
 }
 
