@@ -1,5 +1,6 @@
 //! Who makes the disks: chosen by the configuration, and opened.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use caps::Capability;
@@ -14,7 +15,7 @@ pub(crate) use kernel::{give_back, listener, usable};
 use settings::Row;
 pub(crate) use settings::settle;
 
-use crate::config::{Config, EngineKind};
+use crate::config::{Config, EngineKind, KernelSettings};
 
 /// The configuration with an engine that this machine can run, and what the site says of this server's storage in it:
 /// where the kernel lacks something, the embedded one takes the kernel engine's place if it may. Must come before
@@ -29,8 +30,14 @@ pub(crate) fn settled(mut config: Config, site: &Site) -> Result<Config, EngineE
         let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
         EngineError::Kernel { what: "go by the settings".into(), source }
     })?;
-    config.engine = match usable(&settled.kernel) {
+    config.engine = match usable(&settled.kernel, &config.overlay_directory) {
         Ok(()) => {
+            for apart in images_apart(&settled.kernel, &config.overlay_directory, site) {
+                tracing::warn!("{apart}; its clients won't boot");
+            }
+            if let Some(others) = others_devices(&settled.kernel) {
+                tracing::warn!("{others}");
+            }
             for Row { setting, value, source } in settled.rows(&config.images(), &config.overlay_directory) {
                 tracing::info!("{setting}: {value} ({source})");
             }
@@ -47,11 +54,43 @@ pub(crate) fn settled(mut config: Config, site: &Site) -> Result<Config, EngineE
 
 /// What must be kept of a process's privileges.
 pub(crate) fn privileges(config: &Config) -> &'static [Capability] {
-    match config.engine {
-        // Device-mapper asks for nothing less, each time.
+    match &config.engine {
+        EngineKind::Kernel(settings) if settings.is_files() && !settings.lio => &[],
+        // Device-mapper asks for nothing less, each time, and LIO for each secret.
         EngineKind::Kernel(_) => &[Capability::CAP_SYS_ADMIN],
         EngineKind::Embedded | EngineKind::Sim => &[],
     }
+}
+
+/// The images whose blocks no disk in that directory can share, where disks are files: what is wrong with each.
+pub(crate) fn images_apart(settings: &KernelSettings, directory: &Path, site: &Site) -> Vec<String> {
+    // Where nothing can, that is said by itself.
+    if !settings.is_files() || usable(settings, directory).is_err() {
+        return Vec::new();
+    }
+    // What is not there is told of elsewhere.
+    let images = site.images();
+    let there = images.iter().filter(|image| image.path.exists());
+    let apart = |image: &site::Image| {
+        let e = kernel::can_clone(&image.path, directory).err()?;
+        if e.kind() == std::io::ErrorKind::PermissionDenied {
+            // That the one who checks may not read it says nothing of bootd.
+            return None;
+        }
+        Some(format!("image {}: {e}", image.name))
+    };
+    there.filter_map(|image| apart(image)).collect()
+}
+
+/// What other overlays have left in the kernel, where disks are files, which looks after no devices.
+pub(crate) fn others_devices(settings: &KernelSettings) -> Option<String> {
+    let count = if settings.is_files() { kernel::devices() } else { 0 };
+    (count > 0).then(|| {
+        format!(
+            "{count} devices of other overlays are still in the kernel; to remove them, stop bootd, and then: bootd storage \
+             down"
+        )
+    })
 }
 
 /// Who makes the disks.
@@ -70,6 +109,7 @@ pub(crate) fn open(config: &Config) -> Result<Arc<dyn Engine>, EngineError> {
 mod kernel {
     use std::io;
     use std::net::SocketAddrV4;
+    use std::path::Path;
     use std::sync::Arc;
 
     use lvm::{Engine, EngineError};
@@ -81,7 +121,7 @@ mod kernel {
         EngineError::Kernel { what: "run".into(), source }
     }
 
-    pub(crate) fn usable(_settings: &KernelSettings) -> Result<(), EngineError> {
+    pub(crate) fn usable(_settings: &KernelSettings, _overlays: &Path) -> Result<(), EngineError> {
         Err(not_built())
     }
 
@@ -91,6 +131,14 @@ mod kernel {
 
     pub(crate) fn give_back(_config: &Config, _wanted: &[SocketAddrV4]) -> io::Result<()> {
         Ok(())
+    }
+
+    pub(super) fn devices() -> usize {
+        0
+    }
+
+    pub(super) fn can_clone(_image: &Path, _directory: &Path) -> io::Result<()> {
+        Err(io::Error::other(not_built()))
     }
 
     pub(super) fn open(_config: &Config, _settings: &KernelSettings) -> Result<Arc<dyn Engine>, EngineError> {
@@ -107,20 +155,43 @@ mod kernel {
     use std::sync::Arc;
 
     use lvm::kernel::{
-        DEFAULT_TAG, Kernel, KernelConfig, LIO_ROOT, LioConfig, Needs, OverlayKind, SpaceConfig,
+        Clones, ClonesConfig, DEFAULT_TAG, Kernel, KernelConfig, LIO_ROOT, LioConfig, Needs, OverlayKind,
+        SpaceConfig,
     };
     use lvm::names::SiteNames;
     use lvm::{Engine, EngineError, names};
 
-    use crate::config::{Config, EngineKind, KernelSettings, SpacePlace};
+    pub(super) use lvm::kernel::can_clone;
 
-    fn overlays(settings: &KernelSettings) -> OverlayKind {
-        if settings.transient { OverlayKind::Transient } else { OverlayKind::Thin }
+    use crate::config::{Config, EngineKind, KernelSettings, Overlays, SpacePlace};
+
+    /// How device-mapper keeps overlays; `None` where they are files.
+    fn overlays(settings: &KernelSettings) -> Option<OverlayKind> {
+        match settings.overlays {
+            Overlays::Thin => Some(OverlayKind::Thin),
+            Overlays::Transient => Some(OverlayKind::Transient),
+            Overlays::Files => None,
+        }
     }
 
-    pub(crate) fn usable(settings: &KernelSettings) -> Result<(), EngineError> {
+    /// Whether the machine has what it takes, with the overlays in that directory.
+    pub(crate) fn usable(settings: &KernelSettings, directory: &Path) -> Result<(), EngineError> {
         let cache = settings.cache.is_some() || settings.write_cache.is_some();
-        lvm::kernel::check(Needs { overlays: overlays(settings), lio: settings.lio, cache })
+        match overlays(settings) {
+            Some(overlays) => lvm::kernel::check(Needs { overlays, lio: settings.lio, cache }),
+            None => {
+                lvm::kernel::check_clones(settings.lio)?;
+                lvm::kernel::can_share(directory).map_err(|source| {
+                    let what = "keep clients' disks in files (overlays = \"files\" in [engine])";
+                    EngineError::Kernel { what: what.into(), source }
+                })
+            }
+        }
+    }
+
+    /// How many devices there are. Who may not ask has none.
+    pub(super) fn devices() -> usize {
+        lvm::kernel::devices(DEFAULT_TAG).map_or(0, |devices| devices.len())
     }
 
     fn space(directory: &Path, settings: &KernelSettings) -> SpaceConfig {
@@ -160,21 +231,34 @@ mod kernel {
         Ok(())
     }
 
+    /// What an engine is opened with.
+    pub(super) enum Opened {
+        /// The one on device-mapper.
+        Devices(KernelConfig),
+        /// The one whose disks are files.
+        Files(ClonesConfig),
+    }
+
     /// What the engine is opened with whose records are in that directory.
     pub(super) fn config(
         directory: &Path,
         names: &SiteNames,
         portals: Vec<SocketAddr>,
         settings: &KernelSettings,
-    ) -> KernelConfig {
-        KernelConfig {
-            directory: directory.to_owned(),
-            space: space(directory, settings),
-            cache: settings.cache,
-            write_cache: settings.write_cache,
-            overlays: overlays(settings),
-            tag: DEFAULT_TAG.to_owned(),
-            lio: settings.lio.then(|| lio(names, portals)),
+    ) -> Opened {
+        let (tag, directory) = (DEFAULT_TAG.to_owned(), directory.to_owned());
+        let lio = settings.lio.then(|| lio(names, portals));
+        match overlays(settings) {
+            Some(overlays) => Opened::Devices(KernelConfig {
+                space: space(&directory, settings),
+                directory,
+                cache: settings.cache,
+                write_cache: settings.write_cache,
+                overlays,
+                tag,
+                lio,
+            }),
+            None => Opened::Files(ClonesConfig { directory, tag, lio }),
         }
     }
 
@@ -182,7 +266,9 @@ mod kernel {
     pub(super) fn open(config: &Config, settings: &KernelSettings) -> Result<Arc<dyn Engine>, EngineError> {
         let portals = config.interfaces.iter();
         let portals = portals.map(|link| SocketAddr::from((link.address, config.iscsi_port))).collect();
-        let config = self::config(&config.overlay_directory, &config.names, portals, settings);
-        Ok(Arc::new(Kernel::open(config)?))
+        Ok(match self::config(&config.overlay_directory, &config.names, portals, settings) {
+            Opened::Devices(config) => Arc::new(Kernel::open(config)?),
+            Opened::Files(config) => Arc::new(Clones::open(config)?),
+        })
     }
 }

@@ -64,7 +64,8 @@ impl Fill {
 
 /// All that can be full now: the overlays, and the file systems that they and the other data lie on.
 pub(crate) fn all(config: &Config, disks: &[DiskStatus], space: Option<SpaceStatus>) -> Vec<Fill> {
-    let mut all: Vec<Fill> = disks.iter().map(overlay).collect();
+    let unkept = config.engine.is_files();
+    let mut all: Vec<Fill> = disks.iter().map(|disk| overlay(disk, unkept)).collect();
     if let Some(SpaceStatus { used, size, file }) = space {
         all.push(Fill {
             what: "the space that all overlays share".into(),
@@ -85,11 +86,17 @@ pub(crate) fn all(config: &Config, disks: &[DiskStatus], space: Option<SpaceStat
     }
     let overlays = &config.overlay_directory;
     let elsewhere = device(overlays) != device(&config.data);
-    if config.engine == EngineKind::Embedded {
-        let remedy = "at its end the writes of all clients fail; make room, or move the overlays (directory in [overlay])";
+    let in_files = config.engine == EngineKind::Embedded || config.engine.is_files();
+    if in_files {
+        let remedy = if unkept {
+            "shortly before its end no client gets a disk, and then the writes of all fail; make room, or move images and \
+             overlays together"
+        } else {
+            "at its end the writes of all clients fail; make room, or move the overlays (directory in [overlay])"
+        };
         all.extend(file_system("the file system of the overlays", overlays, remedy));
     }
-    if elsewhere || config.engine != EngineKind::Embedded {
+    if elsewhere || !in_files {
         let remedy = "at its end no address is leased and nothing can be changed; make room";
         all.extend(file_system("the file system of the data", &config.data, remedy));
     }
@@ -101,15 +108,21 @@ pub(crate) fn warnings(all: &[Fill]) -> Vec<String> {
     all.iter().filter(|fill| fill.level() > 0).map(Fill::text).collect()
 }
 
-fn overlay(disk: &DiskStatus) -> Fill {
+/// How full an overlay is. Where its limit is kept by nobody (`unkept`), that is all that comes of it.
+fn overlay(disk: &DiskStatus, unkept: bool) -> Fill {
     let client = &disk.request.client;
+    let comes = if unkept {
+        "nothing ends its writes there, and they take what is left for others"
+    } else {
+        "at the limit its writes fail"
+    };
     Fill {
         what: format!("the disk of {client}"),
         used: disk.overlay_used.0,
         limit: disk.request.overlay_limit.0,
         marks: OVERLAY,
         remedy: format!(
-            "at the limit its writes fail; for its next boot, give it more: bootd client set {client} --overlay-limit SIZE"
+            "{comes}; for its next boot, give it more: bootd client set {client} --overlay-limit SIZE"
         ),
     }
 }

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use block::OpenError;
+
+use crate::DiskRequest;
+
 /// An engine's failure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,4 +77,16 @@ pub enum EngineError {
     /// The client's name can't be part of a file's name.
     #[error(transparent)]
     Name(#[from] crate::names::NameError),
+}
+
+impl EngineError {
+    /// Of the file of the image that is asked for.
+    pub(crate) fn of_image(request: &DiskRequest, error: OpenError) -> Self {
+        let (image, path) = (request.image.clone(), request.path.clone());
+        match error {
+            OpenError::Io { source, .. } => Self::Image { image, path, source },
+            OpenError::NotADisk { path, size } => Self::NotADisk { image, path, size },
+            other => Self::Image { image, path, source: std::io::Error::other(other) },
+        }
+    }
 }

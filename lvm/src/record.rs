@@ -4,8 +4,8 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `N.disk` | what the client wrote (`block::Overlay`) |
-//! | `N.disk.state` | which of its blocks that is |
+//! | `N.disk` | what the client wrote (`block::Overlay`); where disks are files that share the image's blocks, the disk |
+//! | `N.disk.state` | which of its blocks that is; where the file is the disk there is none |
 //! | `N.json` | this record; it comes last and goes first, so an overlay without one is void |
 //! | `N.json.new` | a record that is being written |
 //!
@@ -74,6 +74,15 @@ impl Files {
 
     pub(crate) fn overlay(&self) -> PathBuf {
         self.with(".disk")
+    }
+
+    /// Removes the record, which makes the others void.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn remove_record(&self) -> io::Result<()> {
+        match fs::remove_file(self.with(".json")) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Removes all of them, the record first. Those that are not there are no error.

@@ -24,6 +24,8 @@ pub struct AppserverOptions<'a> {
     pub tools: &'a [(&'a str, &'a str)],
     /// The module that is not loaded, as its file is called.
     pub without: Option<&'a str>,
+    /// Modules that it has besides.
+    pub modules: &'a [&'a str],
     /// The lab in whose switch its network card is.
     pub lab: Option<&'a Lab>,
     /// What its disk `/dev/vda` holds, which it can't write to.
@@ -65,7 +67,7 @@ impl Appserver {
     fn start(options: &AppserverOptions<'_>) -> Result<Self> {
         let slot = options.lab.is_none().then(|| VmSlots::take(1)).transpose()?;
         let shared: &[&str] = if options.share { initramfs::SHARE } else { &[] };
-        let kernel = Kernel::find(&[initramfs::APPSERVER, shared].concat())?;
+        let kernel = Kernel::find(&[initramfs::APPSERVER, options.modules, shared].concat())?;
         let mut files = initramfs::files(&kernel, options.tools)?;
         for (name, path) in &options.programs {
             for library in initramfs::libraries_of(path)? {

@@ -96,8 +96,10 @@ impl Initiator {
         let response = Sha256::digest([&[identifier], secret.as_bytes(), &challenge].concat());
         let response: String = response.iter().map(|byte| format!("{byte:02x}")).collect();
         this.login_step(isid, 0x81, &format!("CHAP_N={user}\0CHAP_R=0x{response}\0"))?;
+        // All that there is to agree on: LIO asks for what is left out, and is not done before that is answered.
         let keys = format!(
-            "InitialR2T=Yes\0ImmediateData=Yes\0MaxRecvDataSegmentLength={MOST_RECEIVED}\0MaxBurstLength=262144\0\
+            "HeaderDigest=None\0DataDigest=None\0MaxConnections=1\0DefaultTime2Wait=2\0DefaultTime2Retain=0\0\
+             DataPDUInOrder=Yes\0DataSequenceInOrder=Yes\0IFMarker=No\0OFMarker=No\0InitialR2T=Yes\0ImmediateData=Yes\0MaxRecvDataSegmentLength={MOST_RECEIVED}\0MaxBurstLength=262144\0\
              FirstBurstLength={MOST_IMMEDIATE}\0MaxOutstandingR2T=1\0ErrorRecoveryLevel=0\0"
         );
         this.login_step(isid, 0x87, &keys)?;
@@ -209,6 +211,10 @@ impl Initiator {
         if answer.opcode() != 0x23 || status != 0 {
             let text = format!("login refused, status {status:04x}");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        if flags & 0x80 != 0 && answer.flags() & 0x80 == 0 {
+            let told = String::from_utf8_lossy(&answer.data);
+            return Err(bad(format!("the target wants more than was said: {told:?}")));
         }
         Ok(String::from_utf8_lossy(&answer.data).into_owned())
     }

@@ -42,6 +42,7 @@ pub(crate) const APPSERVER: &[&str] = &[
     "configfs",
     "target_core_mod",
     "target_core_iblock",
+    "target_core_file",
     "iscsi_target_mod",
 ];
 

@@ -84,7 +84,8 @@ pub(crate) fn all(flags: &Flags) -> Vec<Finding> {
     findings.extend(ports::all(&config, running));
     programs(&config, &mut findings);
     directory("data directory", &config.data, running, &mut findings);
-    if config.engine == EngineKind::Embedded && !config.overlay_directory.starts_with(&config.data) {
+    let in_files = config.engine == EngineKind::Embedded || config.engine.is_files();
+    if in_files && !config.overlay_directory.starts_with(&config.data) {
         directory("overlays", &config.overlay_directory, None, &mut findings);
     }
     findings.extend(engine(&config));
@@ -144,7 +145,12 @@ fn engine(config: &Config) -> Vec<Finding> {
             settings.clone()
         }
     };
-    findings.push(match crate::engine::usable(&settings) {
+    let in_files = settings.is_files();
+    findings.push(match crate::engine::usable(&settings, &config.overlay_directory) {
+        Ok(()) if in_files => Finding::ok(
+            what,
+            format!("files in {} share their image's blocks", config.overlay_directory.display()),
+        ),
         Ok(()) => Finding::ok(what, "device-mapper, loop devices and what exports them are there"),
         Err(e) => {
             let denied = matches!(
@@ -162,9 +168,18 @@ fn engine(config: &Config) -> Vec<Finding> {
             }
         }
     });
+    let apart = crate::engine::images_apart(&settings, &config.overlay_directory, &site);
+    findings.extend(apart.into_iter().map(|error| {
+        Finding::fail(
+            what,
+            error,
+            "its clients won't boot until then; or write overlays = \"thin\" in [engine]",
+        )
+    }));
     let held = caps::read(None, CapSet::Permitted).unwrap_or_default();
-    if !held.contains(&Capability::CAP_SYS_ADMIN) {
-        let found = "CAP_SYS_ADMIN missing, without which device-mapper does nothing";
+    if (settings.lio || !in_files) && !held.contains(&Capability::CAP_SYS_ADMIN) {
+        let who = if in_files { "LIO takes no secrets" } else { "device-mapper does nothing" };
+        let found = format!("CAP_SYS_ADMIN missing, without which {who}");
         findings.push(Finding::warn(
             what,
             found,

@@ -164,7 +164,7 @@ pub(super) enum StorageCommand {
     /// Make the device of the overlays ready, and bring up what needs no client; a device that holds anything else is refused
     #[command(after_help = "Examples:\n  bootd storage plan\n  bootd storage apply --yes")]
     Apply(Storage),
-    /// Show every device that the kernel holds for bootd, with its table
+    /// Show every device that the kernel holds for bootd, with its table, and every disk that is a file
     Status(StorageStatus),
     /// Remove all of them, with what clients have written
     Down(Storage),
@@ -181,6 +181,8 @@ pub(super) struct StoragePlan {
 
 #[derive(Debug, Args)]
 pub(super) struct StorageStatus {
+    #[command(flatten)]
+    pub(super) place: Place,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -20,7 +20,7 @@ mod with_kernel {
     use crate::cli::{Failure, print, show};
     use crate::config::{EngineKind, StorageConfig, show_size};
     use crate::data;
-    use crate::engine::storage::{self, Plan, Problem, Write};
+    use crate::engine::storage::{self, Held, Plan, Problem, Write};
     use crate::machine::Machine;
 
     impl From<Problem> for Failure {
@@ -33,7 +33,7 @@ mod with_kernel {
         match command {
             StorageCommand::Plan(shown) => plan(&config(&shown.place)?, shown.json),
             StorageCommand::Apply(storage) => apply(&config(&storage.place)?, storage.yes),
-            StorageCommand::Status(shown) => status(shown.json),
+            StorageCommand::Status(shown) => status(&shown.place, shown.json),
             // What an engine has left that is no longer in use is there to be removed, too.
             StorageCommand::Down(storage) => down(&load(&storage.place)?, storage.yes),
         }
@@ -72,13 +72,14 @@ mod with_kernel {
         let mut text = table(["SETTING", "VALUE", "SOURCE"], &settings);
         let head = ["DEVICE", "SIZE", "NOW", "TABLE"];
         let rows = |devices: &[lvm::kernel::Planned]| devices.iter().map(storage::row_of).collect::<Vec<_>>();
-        text.push_str("\nAt the start:\n");
-        text.push_str(&table(head, &rows(&plan.devices.fixed)));
-        if !plan.devices.images.is_empty() {
-            text.push_str("\nFor the first client of each image, which nobody can write to:\n");
-            text.push_str(&table(head, &rows(&plan.devices.images)));
-            text.push_str("\nFor each boot of a client, as of the first image:\n");
-            text.push_str(&table(head, &rows(&plan.devices.for_each_boot)));
+        for (heading, devices) in [
+            ("At the start:", &plan.devices.fixed),
+            ("For the first client of each image, which nobody can write to:", &plan.devices.images),
+            ("For each boot of a client, as of the first image:", &plan.devices.for_each_boot),
+        ] {
+            if !devices.is_empty() {
+                text.push_str(&format!("\n{heading}\n{}", table(head, &rows(devices))));
+            }
         }
         text.push('\n');
         if let Some(Write { device, what, loses }) = &plan.writes {
@@ -126,15 +127,23 @@ mod with_kernel {
         })
     }
 
-    fn status(json: bool) -> Result<(), Failure> {
-        let devices = storage::status().map_err(Failure::new)?;
-        show(json, &devices, |devices| {
-            if devices.is_empty() {
-                return "bootd has no devices in the kernel\n".to_owned();
+    /// What the kernel has is shown without a configuration, too.
+    fn status(place: &Place, json: bool) -> Result<(), Failure> {
+        let config = load(place).ok();
+        let held = storage::status(config.as_ref()).map_err(Failure::new)?;
+        show(json, &held, |held| {
+            if held.is_empty() {
+                let files = config.is_some_and(|config| config.engine.is_files());
+                let none = if files { "no client has a disk" } else { "bootd has no devices in the kernel" };
+                return format!("{none}\n");
             }
-            let line =
-                |device: &lvm::kernel::Shown| format!("{device}    size   {}\n", show_size(device.bytes));
-            devices.iter().map(line).collect()
+            let line = |held: &Held| match held {
+                Held::Device(device) => format!("{device}    size   {}\n", show_size(device.bytes)),
+                Held::File(file) => {
+                    format!("{file}    size   {}, own {}\n", show_size(file.bytes), show_size(file.own))
+                }
+            };
+            held.iter().map(line).collect()
         })
     }
 
@@ -146,9 +155,9 @@ mod with_kernel {
             });
         }
         confirm("Remove all clients' disks from the kernel? Clients that run lose theirs.", yes)?;
-        let busy = storage::down(config).map_err(Failure::new)?;
+        let busy = storage::down(config)?;
         if busy.is_empty() {
-            return print("the kernel has no devices of bootd's any more\n");
+            return print("the kernel has no disks of bootd's any more\n");
         }
         Err(Failure {
             error: format!("still in use: {}", busy.join(", ")),

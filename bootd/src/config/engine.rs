@@ -21,6 +21,11 @@ const DEFAULT_RAM_PERCENT: u64 = 50;
 /// The least RAM that is of use as a cache of fixed size.
 pub(crate) const LEAST_CACHE: u64 = 64 << 20;
 
+/// The words for how overlays are kept.
+const THIN: (&str, Overlays) = ("thin", Overlays::Thin);
+const OTHER_OVERLAYS: [(&str, Overlays); 2] =
+    [("transient", Overlays::Transient), ("files", Overlays::Files)];
+
 /// The word for RAM where the path of a file or a device can stand.
 const RAM: &str = "ram";
 
@@ -42,8 +47,8 @@ pub(crate) struct KernelSettings {
     pub(crate) fallback: bool,
     /// Whether LIO exports the disks, or bootd's own target.
     pub(crate) lio: bool,
-    /// Whether overlays are transient snapshots instead of thin volumes.
-    pub(crate) transient: bool,
+    /// How overlays are kept.
+    pub(crate) overlays: Overlays,
     /// Where overlays lie.
     pub(crate) space: SpacePlace,
     /// The most that they take together, where it is not a device.
@@ -53,6 +58,17 @@ pub(crate) struct KernelSettings {
     /// The RAM that caches what clients write before it goes to where overlays lie. `None`: the page cache does, if that
     /// is a file.
     pub(crate) write_cache: Option<Bytes>,
+}
+
+/// How the kernel keeps what clients write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overlays {
+    /// In thin volumes.
+    Thin,
+    /// In transient snapshots.
+    Transient,
+    /// In files that share their blocks with the image's, without device-mapper.
+    Files,
 }
 
 /// Where overlays lie.
@@ -66,29 +82,40 @@ pub(crate) enum SpacePlace {
     Ram,
 }
 
+impl KernelSettings {
+    /// Whether the disks are files that share their blocks with the image's.
+    pub(crate) fn is_files(&self) -> bool {
+        self.overlays == Overlays::Files
+    }
+}
+
 impl EngineKind {
+    /// Whether the disks are files that share their blocks with the image's.
+    pub(crate) fn is_files(&self) -> bool {
+        matches!(self, Self::Kernel(settings) if settings.is_files())
+    }
+
     /// Whether the disks are exported by the kernel, so that bootd listens for none.
     pub(crate) fn is_exported_by_kernel(&self) -> bool {
         matches!(self, Self::Kernel(settings) if settings.lio)
     }
 }
 
-/// A value that is one of two words.
-fn choice(
+/// A value that is one of these words, the first where nothing is said.
+fn choice<T: Copy>(
     source: &Source,
     value: Option<&toml::Spanned<String>>,
     key: &str,
-    [default, other]: [&str; 2],
-) -> Result<bool, ConfigError> {
-    let Some(value) = value else { return Ok(false) };
-    match value.get_ref().as_str() {
-        text if text == default => Ok(false),
-        text if text == other => Ok(true),
-        text => {
-            let remedy = format!("write {key} = \"{default}\" or {key} = \"{other}\"");
-            Err(source.wrong(value, format!("{text:?} is not known here"), remedy))
-        }
-    }
+    default: (&str, T),
+    others: &[(&str, T)],
+) -> Result<T, ConfigError> {
+    let Some(value) = value else { return Ok(default.1) };
+    let words: Vec<_> = std::iter::once(&default).chain(others).collect();
+    let text = value.get_ref().as_str();
+    words.iter().find(|(word, _)| *word == text).map(|(_, chosen)| *chosen).ok_or_else(|| {
+        let right: Vec<_> = words.iter().map(|(word, _)| format!("{key} = \"{word}\"")).collect();
+        source.wrong(value, format!("{text:?} is not known here"), format!("write {}", right.join(" or ")))
+    })
 }
 
 /// Where overlays lie, and the most that they take there.
@@ -142,13 +169,14 @@ pub(super) fn kernel(source: &Source, machine: &Machine) -> Result<KernelSetting
     };
     let settings = KernelSettings {
         fallback,
-        lio: !choice(source, wire.target.as_ref(), "target", ["lio", "embedded"])?,
-        transient: choice(source, wire.overlays.as_ref(), "overlays", ["thin", "transient"])?,
+        lio: choice(source, wire.target.as_ref(), "target", ("lio", true), &[("embedded", false)])?,
+        overlays: choice(source, wire.overlays.as_ref(), "overlays", THIN, &OTHER_OVERLAYS)?,
         cache: cache(wire.cache.as_ref(), "cache = \"4GiB\"")?,
         write_cache: cache(wire.write_cache.as_ref(), "write_cache = \"4GiB\"")?,
         space,
         space_size,
     };
+    check_files(source, &settings)?;
     check_ram(source, &settings, machine)?;
     Ok(settings)
 }
@@ -156,7 +184,7 @@ pub(super) fn kernel(source: &Source, machine: &Machine) -> Result<KernelSetting
 /// The engine that the file and the flags ask for.
 pub(super) fn engine(source: &Source, flags: &Flags, machine: &Machine) -> Result<EngineKind, ConfigError> {
     let wire = &source.wire.engine;
-    let is_kernel = choice(source, wire.kind.as_ref(), "kind", ["embedded", "kernel"])?;
+    let is_kernel = choice(source, wire.kind.as_ref(), "kind", ("embedded", false), &[("kernel", true)])?;
     let settings = kernel(source, machine)?;
     if flags.sim {
         return Ok(EngineKind::Sim);
@@ -169,6 +197,23 @@ pub(super) fn engine(source: &Source, flags: &Flags, machine: &Machine) -> Resul
         )),
         _ if is_kernel => Ok(EngineKind::Kernel(settings)),
         _ => Ok(EngineKind::Embedded),
+    }
+}
+
+/// Makes sure that nothing is said of a space or a cache where disks are files, which have neither.
+fn check_files(source: &Source, settings: &KernelSettings) -> Result<(), ConfigError> {
+    if !settings.is_files() {
+        return Ok(());
+    }
+    let wire = &source.wire.engine;
+    let what = "disks that are files lie in the overlays' directory, and the page cache is their only one";
+    let remedy = "leave it away (directory in [overlay] says where files lie), or write overlays = \"thin\"";
+    if let Some(space) = &wire.space {
+        return Err(source.wrong(space, what, remedy));
+    }
+    match [&wire.space_size, &wire.cache, &wire.write_cache].into_iter().flatten().next() {
+        Some(size) => Err(source.wrong(size, what, remedy)),
+        None => Ok(()),
     }
 }
 

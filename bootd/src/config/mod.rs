@@ -22,6 +22,8 @@ mod wire;
 
 pub(crate) use amounts::{show_size, size};
 pub(crate) use dhcp::{Dhcp, Relayed};
+#[cfg(feature = "kernel")]
+pub(crate) use engine::Overlays;
 pub(crate) use engine::{EngineKind, KernelSettings, LEAST_CACHE, SpacePlace};
 pub(crate) use error::ConfigError;
 pub(crate) use link::ServedInterface;

@@ -83,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) space: Source,
     cache: Source,
     write_cache: Source,
+    /// The site's variables that say nothing where disks are files.
+    pub(crate) idle: Vec<&'static str>,
 }
 
 /// What is wrong with a value, and what would be right.
@@ -156,6 +158,17 @@ pub(crate) fn settle(
 ) -> Result<Settings, Wrong> {
     let server = Server { site, name: server, memory };
     let images = server.device(IMAGE_PV)?;
+    if of_file.is_files() {
+        let of_space = [IMAGE_SIZE, COW_PV, COW_CACHE_SIZE, COW_CACHE_DEV];
+        return Ok(Settings {
+            kernel: of_file.clone(),
+            images,
+            space: Source::File,
+            cache: Source::Default,
+            write_cache: Source::Default,
+            idle: of_space.into_iter().filter(|variable| server.get(variable).is_some()).collect(),
+        });
+    }
     let of_site = overlays(&server)?;
     let or_site = |of_file: Option<Bytes>, of_site: Option<Said<Bytes>>| match (of_file, of_site) {
         (Some(size), _) => (Some(size), Source::File),
@@ -172,7 +185,8 @@ pub(crate) fn settle(
     let of_site_ram = of_site.ram.filter(|_| place != SpacePlace::Ram);
     let (write_cache, write_cache_source) = or_site(of_file.write_cache, of_site_ram);
     let kernel = KernelSettings { space: place, cache, write_cache, ..of_file.clone() };
-    let settled = Settings { kernel, images, space, cache: cache_source, write_cache: write_cache_source };
+    let (cache, write_cache) = (cache_source, write_cache_source);
+    let settled = Settings { kernel, images, space, cache, write_cache, idle: Vec::new() };
     settled.check_ram(memory)?;
     Ok(settled)
 }
@@ -245,13 +259,19 @@ impl Settings {
             size.map_or(otherwise.to_owned(), |size| format!("{} of RAM", show_size(size.0)))
         };
         let size = show_size(kernel.space_size.0);
+        let images = match &self.images {
+            Some(said) => {
+                row("images", format!("{} on {}", images.display(), said.value.display()), &said.source)
+            }
+            None => row("images", images.display().to_string(), &Source::Default),
+        };
+        if kernel.is_files() {
+            let files = format!("files in {} that share the image's blocks", overlays.display());
+            let each = "the page cache, for each client's file apart".to_owned();
+            return vec![images, row("overlays", files, space), row("cache", each, cache)];
+        }
         vec![
-            match &self.images {
-                Some(said) => {
-                    row("images", format!("{} on {}", images.display(), said.value.display()), &said.source)
-                }
-                None => row("images", images.display().to_string(), &Source::Default),
-            },
+            images,
             row("image cache", ram(&kernel.cache, "the page cache, with what RAM there is to spare"), cache),
             match &kernel.space {
                 SpacePlace::Ram => row("overlays", format!("RAM, up to {size}"), space),

@@ -8,12 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lvm::EngineError;
-use lvm::kernel::{self, Contents, DEFAULT_TAG, Hold, KernelConfig, Planned, SpaceConfig};
+use lvm::kernel::{self, Contents, DEFAULT_TAG, Hold, Planned, ShownFile, SpaceConfig};
 use serde::Serialize;
 use site::Site;
 
+use super::kernel::Opened;
 use super::settings::{Row, Settings, Wrong};
-use super::settle;
+use super::{images_apart, others_devices, settle};
 use crate::check;
 use crate::config::{StorageConfig, show_size};
 
@@ -80,7 +81,7 @@ pub(crate) fn settings(config: &StorageConfig, site: &Site) -> Result<Settings, 
 }
 
 /// What the engine is opened with, but for the addresses of its target.
-fn kernel_config(config: &StorageConfig, settings: &Settings) -> KernelConfig {
+fn kernel_config(config: &StorageConfig, settings: &Settings) -> Opened {
     super::kernel::config(&config.overlay_directory, &config.names, Vec::new(), &settings.kernel)
 }
 
@@ -94,34 +95,23 @@ pub(crate) fn plan(config: &StorageConfig, site: &Site) -> Result<Plan, Problem>
         site.images().iter().map(|image| in_site(image)).partition(|image| image.path.exists());
     let mut problems = Vec::new();
     let mut writes = None;
-    if let SpaceConfig::Device { path } = &kernel.space {
-        match kernel::contents(path) {
-            Ok(Contents::Ours) => {}
-            Ok(Contents::Blank) => {
-                let loses =
-                    "nothing by which anyone would know it, as its start and its end are empty".to_owned();
-                writes =
-                    Some(Write { device: path.clone(), what: "a label that gives it to overlays", loses });
-            }
-            Ok(Contents::Foreign(what)) => {
-                let error = format!("{} holds {what}, which bootd did not make", path.display());
-                let hint = format!(
-                    "if nothing on it is needed, empty it yourself, for example: wipefs --all {}",
-                    path.display()
-                );
-                problems.push(settings.wrong_space(error, hint).into());
-            }
-            Err(e) => return Err(settings.wrong_space(e, "name a block device that is there").into()),
+    let mut notes: Vec<_> = missing
+        .iter()
+        .map(|image| format!("image {}: {} is not there", image.name, image.path.display()))
+        .collect();
+    let devices = match &kernel {
+        Opened::Devices(kernel) => {
+            writes = space(&kernel.space, &settings, &mut problems)?;
+            kernel::plan(kernel, &images, config.overlay_limit)
+                .map_err(|e| problem(e, "look at it with: dmsetup ls --tree"))?
         }
-    } else if let SpaceConfig::File { path, .. } = &kernel.space
-        && path.starts_with("/dev")
-        && !path.starts_with("/dev/shm")
-    {
-        let error = format!("{} is no block device", path.display());
-        return Err(settings.wrong_space(error, "name a block device that is there").into());
-    }
-    let devices = kernel::plan(&kernel, &images, config.overlay_limit);
-    let devices = devices.map_err(|e| problem(e, "look at it with: dmsetup ls --tree"))?;
+        Opened::Files(files) => {
+            notes.extend(images_apart(&settings.kernel, &config.overlay_directory, site));
+            notes.extend(of_files(&settings));
+            kernel::plan_clones(files, &images)
+                .map_err(|e| problem(e, "have the overlays' directory be one that bootd can read"))?
+        }
+    };
     if devices.space_is_another {
         problems.push(problem(
             format!(
@@ -132,19 +122,65 @@ pub(crate) fn plan(config: &StorageConfig, site: &Site) -> Result<Plan, Problem>
         ));
     }
     problems.extend(images_elsewhere(config, &settings));
-    if let Err(e) = super::usable(&settings.kernel) {
+    if let Err(e) = super::usable(&settings.kernel, &config.overlay_directory) {
         problems.push(problem(e, "bootd check tells of everything else that serving needs"));
     }
-    let mut notes: Vec<_> = missing
-        .iter()
-        .map(|image| format!("image {}: {} is not there", image.name, image.path.display()))
-        .collect();
     if site.model().get("server", &config.server).is_none() {
         notes.push(format!("the site has no server {}, so bootd.toml and defaults decide", config.server));
     }
     notes.push("all that clients have written is lost with the power, and only that".to_owned());
     let rows = settings.rows(&config.images(), &config.overlay_directory);
     Ok(Plan { settings: rows, devices, writes, problems, notes })
+}
+
+/// What would be written to the device of the space, if it is one.
+fn space(
+    space: &SpaceConfig,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<Write>, Problem> {
+    let elsewhere = "name a block device that is there";
+    match space {
+        SpaceConfig::Device { path } => match kernel::contents(path) {
+            Ok(Contents::Ours) => Ok(None),
+            Ok(Contents::Blank) => {
+                let loses =
+                    "nothing by which anyone would know it, as its start and its end are empty".to_owned();
+                Ok(Some(Write { device: path.clone(), what: "a label that gives it to overlays", loses }))
+            }
+            Ok(Contents::Foreign(what)) => {
+                let error = format!("{} holds {what}, which bootd did not make", path.display());
+                let hint = format!(
+                    "if nothing on it is needed, empty it yourself, for example: wipefs --all {}",
+                    path.display()
+                );
+                problems.push(settings.wrong_space(error, hint).into());
+                Ok(None)
+            }
+            Err(e) => Err(settings.wrong_space(e, elsewhere).into()),
+        },
+        SpaceConfig::File { path, .. } if path.starts_with("/dev") && !path.starts_with("/dev/shm") => {
+            let error = format!("{} is no block device", path.display());
+            Err(settings.wrong_space(error, elsewhere).into())
+        }
+        SpaceConfig::File { .. } | SpaceConfig::Ram { .. } => Ok(None),
+    }
+}
+
+/// What is worth knowing of disks that are files.
+fn of_files(settings: &Settings) -> Vec<String> {
+    let mut notes = vec![
+        "nothing ends a client's writes at its limit, which bootd warns of: all share what the file system has free"
+            .to_owned(),
+    ];
+    if !settings.idle.is_empty() {
+        let variables = settings.idle.join(", ");
+        notes.push(format!(
+            "the site's {variables} says nothing here, as overlays = \"files\" takes no device"
+        ));
+    }
+    notes.extend(others_devices(&settings.kernel));
+    notes
 }
 
 /// Labels a device.
@@ -164,26 +200,52 @@ pub(crate) fn hold(config: &StorageConfig) -> Result<Option<Hold>, Problem> {
 /// In what that which a running bootd has in the kernel is another than is asked for.
 pub(crate) fn differences(config: &StorageConfig, site: &Site) -> Result<Vec<String>, Problem> {
     let settings = settings(config, site)?;
-    let differences = kernel::differences(&kernel_config(config, &settings));
+    let differences = match kernel_config(config, &settings) {
+        Opened::Devices(kernel) => kernel::differences(&kernel),
+        Opened::Files(_) => Ok(Vec::new()),
+    };
     differences.map_err(|e| problem(e, "bootd storage status shows what is there"))
 }
 
 /// Makes what needs no client, and says which devices were not there before.
 pub(crate) fn prepare(config: &StorageConfig, site: &Site, hold: &Hold) -> Result<Vec<String>, Problem> {
     let settings = settings(config, site)?;
-    let made = kernel::prepare(&kernel_config(config, &settings), hold);
+    let made = match kernel_config(config, &settings) {
+        Opened::Devices(kernel) => kernel::prepare(&kernel, hold),
+        Opened::Files(_) => Ok(Vec::new()),
+    };
     made.map_err(|e| problem(e, "bootd storage status shows what is there"))
 }
 
-/// All that the kernel holds for bootd.
-pub(crate) fn status() -> io::Result<Vec<kernel::Shown>> {
-    kernel::devices(DEFAULT_TAG)
+/// A disk, or what disks lie on.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Held {
+    /// A device.
+    Device(kernel::Shown),
+    /// A file.
+    File(ShownFile),
+}
+
+/// All that the kernel holds for bootd, and all disks that are files, where those are in use.
+pub(crate) fn status(config: Option<&StorageConfig>) -> io::Result<Vec<Held>> {
+    let devices = kernel::devices(DEFAULT_TAG)?;
+    let files = match config {
+        Some(config) if config.engine.is_files() => kernel::files(&config.overlay_directory)?,
+        _ => Vec::new(),
+    };
+    Ok(devices.into_iter().map(Held::Device).chain(files.into_iter().map(Held::File)).collect())
 }
 
 /// Removes all of it; what is busy stays, and is named.
-pub(crate) fn down(config: &StorageConfig) -> io::Result<Vec<String>> {
-    kernel::remove_target(&super::kernel::lio(&config.names, Vec::new()), DEFAULT_TAG)?;
-    kernel::remove_all(DEFAULT_TAG)
+pub(crate) fn down(config: &StorageConfig) -> Result<Vec<String>, Problem> {
+    let failed = |e: io::Error| problem(e, "bootd storage status shows what is there");
+    kernel::remove_target(&super::kernel::lio(&config.names, Vec::new()), DEFAULT_TAG).map_err(failed)?;
+    if config.engine.is_files() {
+        kernel::remove_files(&config.overlay_directory)
+            .map_err(|e| problem(e, "bootd storage status shows what is there"))?;
+    }
+    kernel::remove_all(DEFAULT_TAG).map_err(failed)
 }
 
 /// What is wrong with where images lie, if the site says where they must.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use block::{FileVolume, OpenError};
+use block::FileVolume;
 use flashcache::{CachedVolume, FlashCache};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,18 @@ impl FileId {
     #[cfg(feature = "kernel")]
     pub(crate) fn is_of(&self, meta: &std::fs::Metadata) -> bool {
         (self.device, self.inode) == (meta.dev(), meta.ino())
+    }
+
+    /// Whether that file was last written to when this one was.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn is_as_old_as(&self, meta: &std::fs::Metadata) -> bool {
+        (self.modified_s, self.modified_ns) == (meta.mtime(), meta.mtime_nsec())
+    }
+
+    /// The size of the file.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     /// A number that no other file has by chance, nor this one in another state.
@@ -150,13 +162,7 @@ impl Images {
     }
 
     fn open(&self, request: &DiskRequest) -> Result<Image, EngineError> {
-        let file = FileVolume::read_only(&request.path).map_err(|e| match e {
-            OpenError::Io { source, .. } => unreadable(request)(source),
-            OpenError::NotADisk { path, size } => {
-                EngineError::NotADisk { image: request.image.clone(), path, size }
-            }
-            other => unreadable(request)(io::Error::other(other)),
-        })?;
+        let file = FileVolume::read_only(&request.path).map_err(|e| EngineError::of_image(request, e))?;
         // Of the file that was opened, not of what lies under its name by now.
         let meta = file.file().metadata().map_err(unreadable(request))?;
         let digests = load_digests(&request.path, meta.size(), &request.version);

@@ -11,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use block::{OpenError, SECTOR_SIZE, Volume};
+use block::{FileVolume, SECTOR_SIZE, Volume};
 use devicemapper::Device;
 use parking_lot::Mutex;
 
@@ -139,13 +139,7 @@ impl Images {
 
     /// The device of the image that is asked for, made if it is not there.
     pub(super) fn get(&self, dm: &Dm, request: &DiskRequest) -> Result<Arc<ImageDevice>, EngineError> {
-        let file = block::FileVolume::read_only(&request.path).map_err(|e| match e {
-            OpenError::Io { source, .. } => unreadable(request)(source),
-            OpenError::NotADisk { path, size } => {
-                EngineError::NotADisk { image: request.image.clone(), path, size }
-            }
-            other => unreadable(request)(io::Error::other(other)),
-        })?;
+        let file = FileVolume::read_only(&request.path).map_err(|e| EngineError::of_image(request, e))?;
         let meta = file.file().metadata().map_err(unreadable(request))?;
         let id = FileId::of(&meta);
         let mut open = self.open.lock();

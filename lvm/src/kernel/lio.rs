@@ -1,7 +1,8 @@
 //! Linux's own iSCSI target, told by configfs what to export. This and `sysfs.rs` are the only writes under `/sys`.
 //!
 //! ```text
-//! core/iblock_20260/DISK                 a disk, with the identity that the embedded target gives it
+//! core/iblock_20260/DISK                 a disk that is a device, with the identity that the embedded target gives it
+//! core/fileio_20260/DISK                 a disk that is a file, likewise
 //! iscsi/TARGET/tpgt_1/np/ADDRESS:PORT    the one target, where it is found
 //! iscsi/TARGET/tpgt_1/lun/lun_N/DISK     -> the disk
 //! iscsi/TARGET/tpgt_1/acls/INITIATOR     who may log in, with its secret
@@ -20,6 +21,8 @@
 //! A target of another name that has disks of ours is ours, too, from before the name changed ([`targets`](super::targets)):
 //! it serves the disks that it has until they end, and gets no other.
 
+mod backing;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -30,8 +33,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use block::SECTOR_SIZE;
 use parking_lot::Mutex;
 
+use self::backing::GROUPS;
+pub(super) use self::backing::{Backing, DEVICES, FILES};
 use super::targets::mark;
 use super::{fault, sessions};
 use crate::names::parse_dm_name;
@@ -39,9 +45,6 @@ use crate::{Export, Refusals, Session};
 
 /// LIO's folder of configfs.
 pub const ROOT: &str = "/sys/kernel/config/target";
-
-/// The number of our group of disks. `targetcli` counts its own from 0 up.
-const GROUP: &str = "iblock_20260";
 
 /// What the link from an initiator's entry to its unit is called.
 const MAPPED: &str = "disk";
@@ -124,11 +127,11 @@ impl Lio {
         Ok(Self { queue, files, step_limit, thread })
     }
 
-    /// Exports the device `node` as `export` says, under the name `disk` among LIO's disks.
-    pub(super) fn export(&self, disk: &str, node: &Path, export: &Export) -> io::Result<()> {
-        let (disk, node, export) = (disk.to_owned(), node.to_owned(), export.clone());
+    /// Exports `backing` as `export` says, under the name `disk` among LIO's disks.
+    pub(super) fn export(&self, disk: &str, backing: Backing, export: &Export) -> io::Result<()> {
+        let (disk, export) = (disk.to_owned(), export.clone());
         self.work(Box::new(move |files| {
-            files.make(&disk, &node, &export).inspect_err(|_| {
+            files.make(&disk, &backing, &export).inspect_err(|_| {
                 // What is left of it is found by the next look.
                 let _ = files.remove(&disk);
             })
@@ -171,9 +174,10 @@ impl Lio {
         })
     }
 
-    /// Removes all of ours but the disks of these names.
+    /// Removes all of ours but the disks of these names that are exported as a whole.
     pub(super) fn keep_only(&self, disks: &[String]) -> io::Result<()> {
-        let keep = disks.to_vec();
+        let whole = self.exported().into_iter().map(|(disk, _)| disk);
+        let keep: Vec<_> = whole.filter(|disk| disks.contains(disk)).collect();
         self.work(Box::new(move |files| {
             files.clear(&keep)?;
             files.end_earlier();
@@ -265,8 +269,14 @@ impl Files {
         std::iter::once(self).chain(self.earlier.get().into_iter().flatten())
     }
 
-    fn disks(&self) -> PathBuf {
-        self.config.root.join("core").join(GROUP)
+    /// The folders of our disks.
+    fn groups(&self) -> [PathBuf; 2] {
+        GROUPS.map(|group| self.config.root.join("core").join(group))
+    }
+
+    /// The disk of that name.
+    fn disk(&self, name: &str) -> Option<PathBuf> {
+        self.groups().map(|group| group.join(name)).into_iter().find(|disk| disk.is_dir())
     }
 
     /// The entry of that initiator.
@@ -383,15 +393,15 @@ impl Files {
         self.step("remove", path, || gone_is_fine(fs::remove_file(path)))
     }
 
-    fn make(&self, name: &str, node: &Path, export: &Export) -> io::Result<()> {
-        self.make_disk(name, node, export)?;
+    fn make(&self, name: &str, backing: &Backing, export: &Export) -> io::Result<()> {
+        let disk = self.make_disk(name, backing, export)?;
         fault::here("lio-disk");
         let luns = self.group().join("lun");
         let taken = names(&luns);
         let free = (0..MAX_LUNS).map(|number| format!("lun_{number}")).find(|lun| !taken.contains(lun));
         let lun = luns.join(free.ok_or_else(|| io::Error::other("LIO has no unit left for another disk"))?);
         self.directory(&lun)?;
-        self.link(&self.disks().join(name), &lun.join(name))?;
+        self.link(&disk, &lun.join(name))?;
         fault::here("lio-lun");
         let acl = self.group().join("acls").join(&export.initiator);
         // The last boot's, if there is one: its sessions end here.
@@ -412,13 +422,28 @@ impl Files {
     }
 
     /// The disk, with what INQUIRY says of it. All of that is told before the disk is exported: later LIO takes none.
-    fn make_disk(&self, name: &str, node: &Path, export: &Export) -> io::Result<()> {
-        self.directory(&self.disks())?;
-        let disk = self.disks().join(name);
+    fn make_disk(&self, name: &str, backing: &Backing, export: &Export) -> io::Result<PathBuf> {
+        let group = self.config.root.join("core").join(backing.group());
+        self.directory(&group)?;
+        let disk = group.join(name);
         self.directory(&disk)?;
-        self.write(&disk.join("control"), &format!("udev_path={}", node.display()))?;
-        self.write(&disk.join("udev_path"), &node.display().to_string())?;
+        if let Backing::File(path, _) = backing
+            && !path.is_file()
+        {
+            // LIO would make one, of zeros.
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it is gone", path.display())));
+        }
+        self.write(&disk.join("control"), &backing.control())?;
+        self.write(&disk.join("udev_path"), &backing.path().display().to_string())?;
         self.write(&disk.join("enable"), "1")?;
+        if let Backing::File(..) = backing {
+            // With a cache for writing LIO has the client flush, and forces all of the file to the medium each time:
+            // for a disk that a start of the machine ends, that is work for nothing.
+            self.write(&disk.join("attrib/emulate_write_cache"), "0")?;
+            // What is discarded becomes a hole.
+            let _ = self.write(&disk.join("attrib/unmap_zeroes_data"), "1");
+            self.check_sector_size(&disk)?;
+        }
         for (file, value) in [
             ("vendor_id", &export.vendor),
             ("product_id", &export.product),
@@ -431,17 +456,29 @@ impl Files {
         self.write(&disk.join("attrib/is_nonrot"), "1")?;
         // Where the device can't discard, LIO refuses this, and clients are told so.
         let _ = self.write(&disk.join("attrib/emulate_tpu"), "1");
-        Ok(())
+        Ok(disk)
+    }
+
+    fn check_sector_size(&self, disk: &Path) -> io::Result<()> {
+        let path = disk.join("attrib/block_size");
+        self.step("read", &path, || {
+            let size = fs::read_to_string(&path)?;
+            if size.trim() == SECTOR_SIZE.to_string() {
+                return Ok(());
+            }
+            let size = size.trim();
+            Err(io::Error::other(format!(
+                "sectors of {size} bytes, and clients' disks must have {SECTOR_SIZE}"
+            )))
+        })
     }
 
     /// Ends the export of that disk, in whatever state it is: first its sessions, then what stands on others.
     fn remove(&self, name: &str) -> io::Result<()> {
-        if !self.disks().join(name).is_dir() {
-            // What stands on it goes before it.
-            return Ok(());
-        }
+        // What stands on it goes before it.
+        let Some(disk) = self.disk(name) else { return Ok(()) };
         self.all().try_for_each(|files| files.remove_units(name))?;
-        self.remove_directory(&self.disks().join(name))?;
+        self.remove_directory(&disk)?;
         fault::here("lio-disk-removed");
         Ok(())
     }
@@ -471,8 +508,10 @@ impl Files {
     pub(super) fn clear(&self, keep: &[String]) -> io::Result<()> {
         self.all().try_for_each(|files| files.clear_units(keep))?;
         let ours = |disk: &String| parse_dm_name(&self.tag, disk).is_some();
-        for disk in names(&self.disks()).into_iter().filter(|disk| ours(disk) && !keep.contains(disk)) {
-            self.remove_directory(&self.disks().join(disk))?;
+        for group in self.groups() {
+            for disk in names(&group).into_iter().filter(|disk| ours(disk) && !keep.contains(disk)) {
+                self.remove_directory(&group.join(disk))?;
+            }
         }
         Ok(())
     }

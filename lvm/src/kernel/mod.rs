@@ -10,6 +10,7 @@
 //! Disks are made side by side, each stage of one disk at a time (`overlay.rs`), and removed a few at once (`doomed.rs`).
 
 mod cache;
+mod clones;
 mod dm;
 mod doomed;
 mod extents;
@@ -38,16 +39,19 @@ use std::sync::Arc;
 use block::{BlockCount, Bytes, Checked, Geometry};
 use parking_lot::Mutex;
 
+pub use self::clones::{
+    Clones, ClonesConfig, ShownFile, can_clone, can_share, files, plan_clones, remove_files,
+};
 use self::dm::{Dm, Removal};
 use self::doomed::Doomed;
 use self::extents::Extent;
 use self::image::Images;
 pub use self::inspect::{Contents, Shown, contents, devices};
 use self::library::Library;
-use self::lio::Lio;
+use self::lio::{Backing, Lio};
 pub use self::lio::{LioConfig, ROOT as LIO_ROOT, listener};
 use self::needs::CONTROL;
-pub use self::needs::{Needs, check, missing};
+pub use self::needs::{Needs, check, check_clones, missing};
 use self::overlay::{Failed, Overlay, Owner, Stages};
 pub use self::plan::{Hold, Image, Plan, Planned, differences, hold, plan, prepare};
 use self::space::Space;
@@ -314,13 +318,12 @@ impl Shared {
     /// Ends the export of all disks but those that are attached.
     fn reconcile_targets(&self, lio: &Lio) -> io::Result<()> {
         let owners: Vec<_> = self.places.all().iter().map(|a| a.overlay.owner.clone()).collect();
-        let attached = owners.iter().map(|owner| self.name_of(owner)).collect::<io::Result<Vec<_>>>()?;
-        let whole = lio.exported().into_iter().map(|(disk, _)| disk);
-        lio.keep_only(&whole.filter(|disk| attached.contains(disk)).collect::<Vec<_>>())
+        lio.keep_only(&owners.iter().map(|owner| self.name_of(owner)).collect::<io::Result<Vec<_>>>()?)
     }
 
     /// Takes up or removes all that an earlier process left.
     fn reconcile(&self) -> io::Result<()> {
+        self.lio.as_ref().map_or(Ok(()), |lio| lio.nobody_uses(lio::FILES))?;
         let Survey { latest, mut void } = record::survey(&self.directory, &self.machine_boot)?;
         for (files, record) in latest {
             let client = record.request.client.clone();
@@ -406,7 +409,8 @@ impl Engine for Kernel {
         let name = self.shared.name_of(&attachment.overlay.owner).map_err(&failed)?;
         if !lio.is_exported(&name, &export.initiator) {
             lio.unexport(&name).map_err(&failed)?;
-            lio.export(&name, &sysfs::node(attachment.overlay.disk), export).map_err(&failed)?;
+            let device = Backing::Device(sysfs::node(attachment.overlay.disk));
+            lio.export(&name, device, export).map_err(&failed)?;
         }
         Ok(Exporter::Engine)
     }

@@ -27,7 +27,6 @@ pub struct Needs {
 /// # Errors
 /// When device-mapper can't be asked.
 pub fn missing(Needs { overlays, lio, cache }: Needs) -> io::Result<Vec<&'static str>> {
-    let loaded = |module: &str| Path::new("/sys/module").join(module.replace('-', "_")).is_dir();
     let mut missing = Vec::new();
     if Path::new(CONTROL).exists() {
         // Only root may ask. To others the modules are shown all the same, if they are no part of the kernel itself.
@@ -39,22 +38,26 @@ pub fn missing(Needs { overlays, lio, cache }: Needs) -> io::Result<Vec<&'static
         let targets = [of_overlays].into_iter().chain(cache.then_some(("cache", "dm-cache")));
         let lacks = |target: &str, module: &str| match &there {
             Some(there) => !there.iter().any(|one| one == target),
-            None => !loaded(module),
+            None => !is_loaded(module),
         };
         missing.extend(targets.filter(|(target, module)| lacks(target, module)).map(|(_, module)| module));
         // The cache's policy is a module of its own, which the kernel does not list; it loads it by itself, if it finds it.
         let policy = "dm-cache-smq";
-        let built_in = !loaded("dm-cache") && !missing.contains(&"dm-cache");
-        missing.extend((cache && !built_in && !loaded(policy) && !is_installed(policy)).then_some(policy));
+        let built_in = !is_loaded("dm-cache") && !missing.contains(&"dm-cache");
+        missing.extend((cache && !built_in && !is_loaded(policy) && !is_installed(policy)).then_some(policy));
     } else {
         missing.push("dm-mod");
     }
     missing.extend((!Path::new("/dev/loop-control").exists()).then_some("loop"));
     if lio {
         let modules = ["target_core_iblock", "iscsi_target_mod"];
-        missing.extend(modules.into_iter().filter(|module| !loaded(module)));
+        missing.extend(modules.into_iter().filter(|module| !is_loaded(module)));
     }
     Ok(missing)
+}
+
+fn is_loaded(module: &str) -> bool {
+    Path::new("/sys/module").join(module.replace('-', "_")).is_dir()
 }
 
 /// Where device-mapper is asked.
@@ -89,10 +92,32 @@ pub fn check(needs: Needs) -> Result<(), EngineError> {
             Ok(())
         };
     }
+    Err(not_loaded(&lacking))
+}
+
+/// What LIO needs to export files.
+const OF_FILES: [&str; 2] = ["target_core_file", "iscsi_target_mod"];
+
+/// Makes sure that the kernel has what exports disks that are files, where it is to do that.
+///
+/// # Errors
+/// When it lacks something; the text says what, and how to have it.
+pub fn check_clones(lio: bool) -> Result<(), EngineError> {
+    if !lio {
+        return Ok(());
+    }
+    let lacking: Vec<_> = OF_FILES.into_iter().filter(|module| !is_loaded(module)).collect();
+    if lacking.is_empty() {
+        return lio::check(Path::new(ROOT)).map_err(kernel_error("run here"));
+    }
+    Err(not_loaded(&lacking))
+}
+
+fn not_loaded(lacking: &[&str]) -> EngineError {
     let modules = lacking.join(" ");
     let text = format!(
         "modules that are not loaded: {modules}; load them as root (modprobe -a {modules}), on Debian with the package \
          linux-image-amd64"
     );
-    Err(kernel_error("run here")(io::Error::new(io::ErrorKind::Unsupported, text)))
+    kernel_error("run here")(io::Error::new(io::ErrorKind::Unsupported, text))
 }

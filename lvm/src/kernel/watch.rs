@@ -22,16 +22,25 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// The threads of an engine on device-mapper.
     pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
-        let ((tend, ended), (bury, woken)) = (channel::<()>(), channel::<()>());
-        let mut watch = Self { tend: Some(tend), bury: Some(bury), threads: Vec::new() };
         let (tended, buried) = (Arc::clone(shared), Arc::clone(shared));
+        let mut watch = Self::of_burials(move || buried.bury())?;
+        let (tend, ended) = channel::<()>();
+        watch.tend = Some(tend);
         watch.spawn("bootd-dm", move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(PERIOD) {
                 look_after(&tended);
             }
         })?;
-        watch.spawn("bootd-bury", move || bury_as_told(&buried, &woken))?;
+        Ok(watch)
+    }
+
+    /// The thread that removes what is over, alone. `bury` says whether all of it is gone.
+    pub(super) fn of_burials(bury: impl Fn() -> bool + Send + 'static) -> io::Result<Self> {
+        let (told, woken) = channel::<()>();
+        let mut watch = Self { tend: None, bury: Some(told), threads: Vec::new() };
+        watch.spawn("bootd-bury", move || bury_as_told(bury, &woken))?;
         Ok(watch)
     }
 
@@ -58,7 +67,7 @@ fn look_after(shared: &Shared) {
     shared.images.close_idle(&shared.dm);
 }
 
-fn bury_as_told(shared: &Shared, woken: &Receiver<()>) {
+fn bury_as_told(bury: impl Fn() -> bool, woken: &Receiver<()>) {
     let mut all = true;
     loop {
         let told = if all {
@@ -71,7 +80,7 @@ fn bury_as_told(shared: &Shared, woken: &Receiver<()>) {
             Ok(()) => while woken.try_recv().is_ok() {},
             Err(RecvTimeoutError::Timeout) => {}
         }
-        all = shared.bury();
+        all = bury();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::lab::Lab;
 use crate::only_kernel::{config, export, lio};
 
 /// Writes 1 to 256 blocks from the first on, and as many up to the last, and says what it is told.
-fn write(how: &Export, address: &str) -> String {
+pub(crate) fn write(how: &Export, address: &str) -> String {
     let url = format!("iscsi://{}%{}@{address}/{}/0", how.user, how.secret, how.target);
     let tests = ["--dataloss", "-v", "-i", &how.initiator, "-t", "ALL.Write10.Simple"];
     let out = Command::new("iscsi-test-cu").args(tests).arg(url).output().unwrap();
@@ -20,7 +20,7 @@ fn write(how: &Export, address: &str) -> String {
 
 /// The sense of LIO's LOGICAL UNIT COMMUNICATION FAILURE, which initiators try again a number of times: LIO has none for
 /// want of space.
-const SENSE: &str = "(0x0800)";
+pub(crate) const SENSE: &str = "(0x0800)";
 
 fn is_told(overlays: OverlayKind) {
     let lab = Lab::sim();

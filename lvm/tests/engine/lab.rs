@@ -53,7 +53,12 @@ pub(crate) fn open(root: &Path) -> Result<Embedded, EngineError> {
 
 impl Lab {
     fn new(make: fn(&Path) -> Arc<dyn Engine>, traits: Traits) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        Self::within(&std::env::temp_dir(), make, traits)
+    }
+
+    /// A lab in that directory.
+    fn within(directory: &Path, make: fn(&Path) -> Arc<dyn Engine>, traits: Traits) -> Self {
+        let root = tempfile::tempdir_in(directory).unwrap();
         let engine = Some(make(root.path()));
         let lab = Self { engine, make, traits, root };
         fs::write(lab.image_path("one"), image(1)).unwrap();
@@ -83,6 +88,20 @@ impl Lab {
     pub(crate) fn transient() -> Self {
         let traits = Traits { block: 4096, discards_free: false, writes_whole: false, boots: 4 };
         Self::new(|root| Arc::new(crate::only_transient::open(root).unwrap()), traits)
+    }
+
+    /// The kernel's engine whose disks are files.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn in_files() -> Self {
+        let make: fn(&Path) -> Arc<dyn Engine> = |root| Arc::new(crate::only_files::open(root).unwrap());
+        let traits = Traits { block: 4096, discards_free: true, writes_whole: true, boots: 4 };
+        Self::within(&crate::only_files::place(), make, traits)
+    }
+
+    /// A lab whose files can share their blocks, and whose engine has nothing there.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn sim_that_shares() -> Self {
+        Self::within(&crate::only_files::place(), |_| Arc::new(Sim::new()), IN_PROCESS)
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {

@@ -113,7 +113,7 @@ pub(crate) fn devices(root: &Path) -> Vec<String> {
 }
 
 /// Who may log in at the lab's target.
-fn initiators(root: &Path) -> Vec<String> {
+pub(crate) fn initiators(root: &Path) -> Vec<String> {
     let acls = Path::new(LIO_ROOT).join("iscsi").join(lio(root).target).join("tpgt_1/acls");
     let Ok(all) = fs::read_dir(acls) else { return Vec::new() };
     let names = all.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -121,9 +121,10 @@ fn initiators(root: &Path) -> Vec<String> {
     names.filter(|name| !name.ends_with(":mark")).collect()
 }
 
-/// The disks that LIO has of the lab.
-fn exported(root: &Path) -> Vec<String> {
-    let Ok(all) = fs::read_dir(Path::new(LIO_ROOT).join("core/iblock_20260")) else { return Vec::new() };
+/// The disks that LIO has of the lab, devices and files.
+pub(crate) fn exported(root: &Path) -> Vec<String> {
+    let groups = ["core/iblock_20260", "core/fileio_20260"].map(|group| Path::new(LIO_ROOT).join(group));
+    let all = groups.iter().filter_map(|group| fs::read_dir(group).ok()).flatten();
     let names = all.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(&format!("{}-", tag(root)))).collect()
 }
@@ -164,9 +165,9 @@ fn node(root: &Path, epoch: u64) -> PathBuf {
 }
 
 /// Where each boot writes, in bytes, and what.
-const MARKED: u64 = 5 * 512;
+pub(crate) const MARKED: u64 = 5 * 512;
 
-fn mark_of(epoch: u64) -> [u8; 512] {
+pub(crate) fn mark_of(epoch: u64) -> [u8; 512] {
     [0xb0 | epoch as u8; 512]
 }
 
@@ -399,12 +400,12 @@ fn a_busy_disk_goes_when_it_is_let_go() {
 }
 
 /// What a tool of libiscsi says, and whether it was served.
-fn ask(root: &Path, initiator: &str, secret: &str, arguments: &[&str]) -> (bool, String) {
+pub(crate) fn ask(root: &Path, initiator: &str, secret: &str, arguments: &[&str]) -> (bool, String) {
     let (served, text) = ask_raw(root, initiator, secret, arguments);
     (served, String::from_utf8_lossy(&text).into_owned())
 }
 
-fn ask_raw(root: &Path, initiator: &str, secret: &str, arguments: &[&str]) -> (bool, Vec<u8>) {
+pub(crate) fn ask_raw(root: &Path, initiator: &str, secret: &str, arguments: &[&str]) -> (bool, Vec<u8>) {
     let LioConfig { target, portals, .. } = lio(root);
     let url = format!("iscsi://pc1%{secret}@{}/{target}/0", portals[0]);
     let mut command = Command::new("iscsi-inq");

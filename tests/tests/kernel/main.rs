@@ -22,11 +22,34 @@ const TOOLS: &[(&str, &str)] = &[
     ("iscsi-test-cu", "libiscsi-bin"),
     ("dmsetup", "dmsetup"),
     ("losetup", "mount"),
+    ("mkfs.xfs", "xfsprogs"),
 ];
+
+/// A file system whose files can share their blocks.
+const SHARES: &[&str] = &["xfs"];
+
+/// Where it is put: on the disk of its own that an appserver has.
+const MOUNT: &str = "mkfs.xfs -q /dev/vda && mount -t xfs /dev/vda /mnt";
+
+/// How large it is: a file of this machine that takes what is written.
+const MEDIUM: u64 = 4 << 30;
+
+/// The suite, told where files can share their blocks.
+const SUITE_THERE: &str = "BOOTD_TEST_SHARES=/mnt suite";
 
 fn suite(without: Option<&str>) -> Result<Option<Appserver>> {
     let programs = vec![("suite", engine_suite()?)];
-    Appserver::for_test(&AppserverOptions { programs, tools: TOOLS, without, ..Default::default() })
+    let options = AppserverOptions {
+        programs,
+        tools: TOOLS,
+        modules: SHARES,
+        scratch: Some(MEDIUM),
+        without,
+        ..Default::default()
+    };
+    let Some(mut appserver) = Appserver::for_test(&options)? else { return Ok(None) };
+    appserver.success(MOUNT, SOON)?;
+    Ok(Some(appserver))
 }
 
 #[test]
@@ -34,19 +57,27 @@ fn every_engine_behaves_alike_in_an_appserver() -> Result {
     let Some(mut appserver) = suite(None)? else { return Ok(()) };
     // While one works on a few of the cases: BOOTD_KERNEL_CASES="full grows" has those run whose names say so.
     if let Ok(cases) = std::env::var("BOOTD_KERNEL_CASES") {
-        eprintln!("{}", appserver.success(&format!("suite --test-threads=2 {cases}"), SUITE)?);
+        eprintln!("{}", appserver.success(&format!("{SUITE_THERE} --test-threads=2 {cases}"), SUITE)?);
         return Ok(());
     }
-    let told =
-        appserver.success("suite --test-threads=2 kernel transient --skip fifty --skip conforms", SUITE)?;
-    ensure!(told.contains("test kernel::a_fresh_disk_is_the_image ... ok"), "{told}");
+    let line =
+        format!("{SUITE_THERE} --test-threads=2 kernel transient only_files --skip fifty --skip conforms");
+    let told = appserver.success(&line, SUITE)?;
+    for engine in ["kernel", "kernel_files"] {
+        ensure!(told.contains(&format!("test {engine}::a_fresh_disk_is_the_image ... ok")), "{told}");
+    }
     // Alone, for its times; and the same by processes, as scripts do it.
     let told = appserver.success("suite --exact only_kernel::fifty_disks_at_once --nocapture", SOON)?;
     let times: Vec<_> = told.lines().filter(|line| line.starts_with("kernel engine: ")).collect();
     ensure!(times.len() == 2, "{told}");
+    let line = format!("{SUITE_THERE} --exact only_files::fifty_disks_at_once --nocapture");
+    let told = appserver.success(&line, SOON)?;
+    let Some(of_files) = told.lines().find(|line| line.starts_with("kernel engine: ")) else {
+        fail!("{told}")
+    };
     let told = appserver.success("shell-disks 50", SOON)?;
     let Some(by_shell) = told.lines().find(|line| line.starts_with("by a shell: ")) else { fail!("{told}") };
-    eprintln!("{}\n{by_shell}", times.join("\n"));
+    eprintln!("{}\n{of_files}\n{by_shell}", times.join("\n"));
     // In the same machine, one run after the other: processes are most of what scripts cost.
     let of_fifty = |line: &str| {
         let (_, time) = line.rsplit_once(" in ")?;

@@ -8,7 +8,7 @@ use support::{
     VmSlots, bootd_with_kernel, ensure, wait_for,
 };
 
-use super::{SOON, TOOLS, serve};
+use super::{MEDIUM, MOUNT, SHARES, SOON, TOOLS, serve};
 
 const MAC: &str = "52:54:00:77:09:02";
 
@@ -19,7 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn appserver(lab: &Lab, without: Option<&str>) -> Result<Option<Appserver>> {
     let programs = vec![("bootd", bootd_with_kernel()?)];
     lab.server().ip(&["link", "set", SERVER_INTERFACE, "down"])?;
-    let options = AppserverOptions { programs, tools: TOOLS, without, lab: Some(lab), ..Default::default() };
+    // Without a module it is to do with another file system instead.
+    let (modules, scratch) = if without.is_some() { (SHARES, Some(MEDIUM)) } else { (&[][..], None) };
+    let options = AppserverOptions {
+        programs,
+        tools: TOOLS,
+        without,
+        modules,
+        scratch,
+        lab: Some(lab),
+        ..Default::default()
+    };
     let Some(mut server) = Appserver::for_test(&options)? else { return Ok(None) };
     server.success("ip addr add 10.77.0.1/24 dev eth0 && ip link set eth0 up", SOON)?;
     server.success(
@@ -272,5 +282,77 @@ fn without_a_module_bootd_says_which_and_serves_only_if_it_may() -> Result {
         client.namespace().enter(|| Initiator::log_in(&disk, address, [0x80, 0, 0, 0, 0, 1], PATIENCE))??;
     let tag = initiator.write(0, vec![7; 4096])?;
     initiator.finish(tag)?;
+    drop(initiator);
+    let embedded = shown(&mut server, &disk)?;
+    stop(&mut server)?;
+    disks_that_are_files(&client, address, &mut server, &embedded)
+}
+
+/// LIO without device-mapper, on a file system whose files can share their blocks; and the refusal where they can't.
+fn disks_that_are_files(
+    client: &NetClient,
+    address: Ipv4Addr,
+    server: &mut Appserver,
+    embedded: &[String],
+) -> Result {
+    configure(server, "kind = \"kernel\"\\noverlays = \"files\"")?;
+    for command in ["bootd serve 2>&1", "bootd check", "bootd storage plan"] {
+        let told = refusal(server, command)?;
+        ensure!(
+            told.contains("/tmp/data/overlays is on tmpfs") && told.contains("mkfs.xfs"),
+            "{command}: {told}"
+        );
+    }
+    server.success(MOUNT, SOON)?;
+    server.success(
+        "sed -i s#/tmp/data#/mnt/data# /etc/bootd/bootd.toml && cp /tmp/four.img /mnt/four.img",
+        SOON,
+    )?;
+    serve(server)?;
+    server.success("bootd image add far /tmp/four.img --in-place", SOON)?;
+    server.success("bootd image add four /mnt/four.img --in-place", SOON)?;
+    server.success(&format!("bootd client add rook --mac {MAC} --image four"), SOON)?;
+    let told = refusal(server, "bootd check")?;
+    ensure!(told.contains("image far: /tmp/four.img and /mnt/data/overlays are on different"), "{told}");
+    ensure!(!told.contains("image four: /mnt/four.img and"), "{told}");
+    let plan = server.success("bootd storage plan", SOON)?;
+    for part in ["files in /mnt/data/overlays", "/mnt/data/overlays/CLIENT@BOOT.disk", "shares the blocks of"]
+    {
+        ensure!(plan.contains(part), "no {part:?} in the plan:\n{plan}");
+    }
+
+    let disk = boot(client)?;
+    ensure!(disk.target.ends_with(":disks"), "not LIO's: {disk:?}");
+    ensure!(shown(server, &disk)? == embedded, "the client finds another disk than the embedded engine's");
+    let mut initiator =
+        client.namespace().enter(|| Initiator::log_in(&disk, address, [0x80, 0, 0, 0, 0, 2], PATIENCE))??;
+    initiator.settle()?;
+    let mut write = |lba, byte| -> Result {
+        let tag = initiator.write(lba, vec![byte; 4096])?;
+        let ended = initiator.finish(tag)?;
+        ensure!(ended.status == 0, "{ended:?}");
+        Ok(())
+    };
+    write(0, 7)?;
+    timeline_tells(server, "first write")?;
+    // bootd is no part of what serves it, and the next one takes it up.
+    server.success("kill -9 $(pidof bootd)", SOON)?;
+    write(8, 8)?;
+    serve(server)?;
+    write(16, 9)?;
+    let status = server.success("bootd status", SOON)?;
+    ensure!(status.contains("kernel (files)"), "{status}");
+    let sevens = "tr '\\007\\010\\011' 789 | fold -w 4096 | cut -c 1-3";
+    let told = server.success(&format!("head -c 12288 /mnt/data/overlays/rook@*.disk | {sevens}"), SOON)?;
+    ensure!(told.contains("777") && told.contains("888") && told.contains("999"), "{told}");
+    server.success("sync && cmp /tmp/four.img /mnt/four.img", SOON)?;
+    let status = json_in(&server.success("bootd storage status --json", SOON)?)?;
+    let own = status.pointer("/0/own").and_then(serde_json::Value::as_u64);
+    ensure!(own.is_some_and(|own| (12_288..4 << 20).contains(&own)), "{status}");
+
+    stop(server)?;
+    server.success("bootd storage down --yes", SOON)?;
+    let left = server.success("ls /mnt/data/overlays /sys/kernel/config/target/iscsi", SOON)?;
+    ensure!(!left.contains("rook") && !left.contains("iqn"), "{left}");
     Ok(())
 }

@@ -150,3 +150,18 @@ fn the_site_refuses_what_is_no_device_and_no_number() {
         assert!(refused.contains(variable) && refused.contains(rule), "{refused}");
     }
 }
+
+#[test]
+fn where_disks_are_files_the_site_is_not_asked_for_a_space() {
+    let site = [(SERVER, "iscsi_cow_pv", "/dev/md3"), (SERVER, "iscsi_image_pv", "/dev/md2")];
+    let settings = settled("overlays = \"files\"", &site).unwrap();
+    assert_eq!(
+        shown(&settings),
+        [
+            "images: /images on /dev/md2 (site: server megatron, iscsi_image_pv)",
+            "overlays: files in /overlays that share the image's blocks (bootd.toml)",
+            "cache: the page cache, for each client's file apart (default)",
+        ]
+    );
+    assert_eq!((settings.kernel.space, settings.idle), (SpacePlace::Default, vec!["iscsi_cow_pv"]));
+}

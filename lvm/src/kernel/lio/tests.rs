@@ -172,6 +172,12 @@ fn a_target_is_taken_from_nobody_who_uses_it() {
     assert!(fake.group(TARGET).join("lun/lun_0").join(DISK).is_symlink());
     assert_eq!(listener(fake.0.path(), at(3260).portals[0]).as_deref(), Some(TARGET));
     assert_eq!(listener(fake.0.path(), at(3261).portals[0]), None);
+    // Nor by an engine that knows nothing of devices.
+    let lio = Lio::open(fake.config(), "bootd").unwrap();
+    let refused = lio.nobody_uses(DEVICES).unwrap_err().to_string();
+    assert!(refused.contains(INITIATOR) && refused.contains("put that back"), "{refused}");
+    lio.nobody_uses(FILES).unwrap();
+    drop(lio);
     // A portal that is no longer asked for stays as long as somebody uses the target, and that is said.
     let lio = Lio::open(at(3261), "bootd").unwrap();
     assert!(fake.group(TARGET).join("np/127.0.0.1:3260").is_dir());
