@@ -195,7 +195,12 @@ pub(crate) fn an_image_that_shrinks_fails_where_it_is_gone(lab: &Lab) {
         assert!(Instant::now() < end, "what is there again can't be read");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(read(&disk, most) == image(1)[..most.byte_len() as usize]);
+    let (found, expected) = (read(&disk, most), image(1));
+    // What was asked for again and again before the engine had noticed, dm-cache may have taken in as the zeros that it read
+    // as then.
+    let block = left as usize..left as usize + if lab.traits.writes_whole { 0 } else { 64 << 10 };
+    assert!(found[..block.start] == expected[..block.start]);
+    assert!(found[block.end..] == expected[block.end..found.len()]);
 }
 
 pub(crate) fn names_that_lead_out_are_refused(lab: &Lab) {
