@@ -34,8 +34,8 @@ struct Below {
 }
 
 impl Below {
-    /// The table of an image of that many sectors, of which the file still has `left`.
-    fn table(&self, sectors: u64, left: u64) -> Vec<Line> {
+    /// The table of an image of that many sectors, in that state.
+    fn table(&self, sectors: u64, State { left, cached }: State) -> Vec<Line> {
         let line = |start, end, target: &str, parameters| Line {
             start,
             sectors: end - start,
@@ -45,7 +45,7 @@ impl Below {
         let mut table = Vec::new();
         let mut at = 0;
         if let Some((cache, start)) = self.cached {
-            let end = left.min(sectors / BLOCK * BLOCK);
+            let end = left.min(cached);
             table.extend((end > 0).then(|| line(0, end, "linear", format!("{cache} {start}"))));
             at = end;
         }
@@ -75,6 +75,36 @@ impl Below {
     }
 }
 
+/// How much of an image is there, in sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    /// What the file still has. What is behind that fails, where the loop device would show zeros.
+    left: u64,
+    /// What may be read through the cache, if there is one, in whole blocks. Until it was noticed that the file had been cut off,
+    /// the cache may have taken in zeros of what is behind the cut, and it has no way to forget.
+    cached: u64,
+}
+
+impl State {
+    /// Of an image of that many sectors that nothing has happened to.
+    fn whole(sectors: u64) -> Self {
+        Self { left: sectors, cached: sectors / BLOCK * BLOCK }
+    }
+
+    /// As it is in a table.
+    fn of(table: &[Line], below: &Below) -> Self {
+        let linear = table.iter().filter(|line| line.target == "linear");
+        let left = linear.map(|line| line.start + line.sectors).max().unwrap_or(0);
+        let first = table.first().filter(|_| below.cached.is_some());
+        Self { left, cached: first.map_or(0, |line| line.sectors) / BLOCK * BLOCK }
+    }
+
+    /// With a file that has that many by now.
+    fn with(self, left: u64) -> Self {
+        Self { left, cached: self.cached.min(left / BLOCK * BLOCK) }
+    }
+}
+
 /// A version of an image, as a device.
 pub(super) struct ImageDevice {
     role: DmRole,
@@ -85,8 +115,7 @@ pub(super) struct ImageDevice {
     /// Where a client's request found its file. The kernel's own name of it is good only as long as the service's view of the
     /// file system lasts, which systemd makes anew at each start.
     path: Mutex<Option<PathBuf>>,
-    /// Sectors that the file still has. What is behind them fails, where the loop device would show zeros.
-    left: Mutex<u64>,
+    state: Mutex<State>,
 }
 
 impl ImageDevice {
@@ -103,9 +132,10 @@ impl ImageDevice {
         // A file that was removed is whole behind the loop device, which has it open.
         let Some(meta) = self.now_there().filter(|meta| self.id.is_of(meta)) else { return };
         let now = (meta.len() / u64::from(SECTOR_SIZE)).min(self.sectors);
-        let mut left = self.left.lock();
-        if *left != now && dm.change(&self.role, &self.below.table(self.sectors, now), true).is_ok() {
-            *left = now;
+        let mut state = self.state.lock();
+        let next = state.with(now);
+        if *state != next && dm.change(&self.role, &self.below.table(self.sectors, next), true).is_ok() {
+            *state = next;
         }
     }
 
@@ -177,13 +207,14 @@ impl Images {
     fn take_up(&self, dm: &Dm, role: &DmRole, id: FileId) -> io::Result<Option<ImageDevice>> {
         let Some(found) = dm.find(role)? else { return Ok(None) };
         let sectors = sysfs::sectors(found.device)?;
-        let Some(below) = Below::of(&dm.table(role)?, self.library.as_ref()).filter(|_| sectors > 0) else {
+        let table = dm.table(role)?;
+        let Some(below) = Below::of(&table, self.library.as_ref()).filter(|_| sectors > 0) else {
             // A process was killed between making it and giving it a table.
             dm.remove(role)?;
             return Ok(None);
         };
-        let (role, device, left) = (role.clone(), found.device, Mutex::new(sectors));
-        Ok(Some(ImageDevice { role, device, sectors, id, below, path: Mutex::default(), left }))
+        let (role, device, state) = (role.clone(), found.device, Mutex::new(State::of(&table, &below)));
+        Ok(Some(ImageDevice { role, device, sectors, id, below, path: Mutex::default(), state }))
     }
 
     fn make(&self, dm: &Dm, role: &DmRole, id: FileId, file: &File, sectors: u64) -> io::Result<ImageDevice> {
@@ -198,11 +229,12 @@ impl Images {
                 Below { file, cached: Some((library.device, library.add(dm, file, sectors)?)) }
             }
         };
-        let device = dm.create(role, &below.table(sectors, sectors), true)?;
+        let state = State::whole(sectors);
+        let device = dm.create(role, &below.table(sectors, state), true)?;
         fault::here("image");
         sysfs::check_sector_size(device, "the image")?;
-        let (role, path, left) = (role.clone(), Mutex::default(), Mutex::new(sectors));
-        Ok(ImageDevice { role, device, sectors, id, below, path, left })
+        let (role, path, state) = (role.clone(), Mutex::default(), Mutex::new(state));
+        Ok(ImageDevice { role, device, sectors, id, below, path, state })
     }
 
     /// Makes reads fail where images' files have been cut off.
@@ -261,9 +293,11 @@ mod tests {
     #[test]
     fn an_images_table_ends_where_its_file_does() {
         let (file, cache) = (Device { major: 7, minor: 3 }, Device { major: 254, minor: 1 });
-        let shown = |below: Below, left| -> Vec<_> {
-            below.table(1000, left).iter().map(|line| line.to_string().trim().to_owned()).collect()
+        let text = |table: Vec<Line>| -> Vec<_> {
+            table.iter().map(|line| line.to_string().trim().to_owned()).collect()
         };
+        let whole = State::whole(1000);
+        let shown = |below: Below, left| text(below.table(1000, State { left, ..whole }));
         let plain = Below { file, cached: None };
         assert_eq!(shown(plain, 1000), ["0 1000 linear 7:3 0"]);
         assert_eq!(shown(plain, 10), ["0 10 linear 7:3 0", "10 990 error"]);
@@ -273,7 +307,14 @@ mod tests {
         assert_eq!(shown(cached, 1000), ["0 896 linear 254:1 4096", "896 104 linear 7:3 896"]);
         assert_eq!(shown(cached, 900), ["0 896 linear 254:1 4096", "896 4 linear 7:3 896", "900 100 error"]);
         assert_eq!(shown(cached, 10), ["0 10 linear 254:1 4096", "10 990 error"]);
-        assert_eq!(Below::of(&plain.table(1000, 1000), None), Some(plain));
-        assert_eq!(Below::of(&plain.table(1000, 0), None), None);
+        assert_eq!(Below::of(&plain.table(1000, whole), None), Some(plain));
+        assert_eq!(Below::of(&plain.table(1000, whole.with(0)), None), None);
+        // What is there again is not what the cache may have of it.
+        let again = whole.with(300).with(1000);
+        assert_eq!(text(cached.table(1000, again)), ["0 256 linear 254:1 4096", "256 744 linear 7:3 256"]);
+        for state in [whole, whole.with(300), again] {
+            assert_eq!(State::of(&cached.table(1000, state), &cached), state);
+        }
+        assert_eq!(text(plain.table(1000, again)), ["0 1000 linear 7:3 0"]);
     }
 }
