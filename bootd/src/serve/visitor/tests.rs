@@ -49,6 +49,15 @@ fn decide_where(unknown: Unknown, holder: Option<MacAddr>, name: &str) -> Result
     decide(&Visitor { peer: PEER, holder, nobody: "is leased to no machine" }, plan_of, wanted)
 }
 
+fn set(entity: &str, variable: &str, value: &str) -> Edit {
+    Edit::Set {
+        entity: entity.parse().unwrap(),
+        variable: variable.parse().unwrap(),
+        values: [value].into_iter().collect::<Values>(),
+        expect: None,
+    }
+}
+
 #[test]
 fn a_script_goes_to_its_own_machine_only() {
     let own = "02-00-00-00-00-01/script.ipxe";
@@ -153,12 +162,6 @@ fn what_its_firmware_can_not_boot_opens_no_door() {
     let place = tempfile::tempdir().unwrap();
     let (state, _store, _told) = testing::state(place.path());
     let site = Site::new(1, vec![site::Client { image: None, ..testing::client() }], Vec::new());
-    let set = |entity: &str, variable: &str, value: &str| Edit::Set {
-        entity: entity.parse().unwrap(),
-        variable: variable.parse().unwrap(),
-        values: [value].into_iter().collect::<Values>(),
-        expect: None,
-    };
     let edits = [
         Edit::Create { entity: "choice/esp".parse().unwrap() },
         set("choice/esp", "kind", "program"),
@@ -186,12 +189,6 @@ fn a_raspberry_pi_finds_its_own_files_its_rooms_and_those_of_all() {
     let place = tempfile::tempdir().unwrap();
     let (state, _store, _told) = testing::state(place.path());
     let site = Site::new(1, vec![site::Client { image: None, ..testing::client() }], Vec::new());
-    let set = |entity: &str, variable: &str, value: &str| Edit::Set {
-        entity: entity.parse().unwrap(),
-        variable: variable.parse().unwrap(),
-        values: [value].into_iter().collect::<Values>(),
-        expect: None,
-    };
     let edits = [
         Edit::Create { entity: "group/room12".parse().unwrap() },
         set("group/room12", "pi_directory", "pi/room12"),
