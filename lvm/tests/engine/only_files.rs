@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +14,8 @@ use crate::kernel_device::sh;
 use crate::kernel_full;
 use crate::lab::{Lab, SIZE, image, kind, range, read, volume, whole, write};
 use crate::only_kernel::{
-    FAULT, MARKED, ask, ask_raw, clean_up, export, exported, initiators, lio, mark_of, request, tag, until,
+    MARKED, ask, ask_raw, clean_up, export, exported, initiators, is_taken_up, kill, lio, mark_of, request,
+    tag, until,
 };
 
 /// A directory on such a file system.
@@ -219,14 +219,6 @@ fn file_of(root: &Path, epoch: u64) -> PathBuf {
     root.join("overlays").join(format!("{}.disk", names::overlay_name("pc1", epoch).unwrap()))
 }
 
-/// Whether the disk of that boot is the image with what the boot wrote; until it has said so, without that.
-fn is_whole(root: &Path, epoch: u64, has_said_so: bool) -> bool {
-    let (mut expected, found) = (image(1), fs::read(file_of(root, epoch)).unwrap());
-    let fresh = !has_said_so && found == expected;
-    expected[MARKED as usize..][..512].copy_from_slice(&mark_of(epoch));
-    fresh || found == expected
-}
-
 #[test]
 fn a_process_that_is_killed_at_any_step_leaves_nothing_behind() {
     let lab = Lab::sim_that_shares();
@@ -239,28 +231,14 @@ fn a_process_that_is_killed_at_any_step_leaves_nothing_behind() {
     fs::create_dir_all(&foreign).unwrap();
     let ours = || disks(root).len() - 1;
     for step in STEPS {
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "only_files::child", "--nocapture", "--test-threads=1"])
-            .env(CHILD, root)
-            .env(FAULT, step)
-            .status()
-            .unwrap();
-        assert_eq!(status.signal(), Some(9), "{step}: it was not killed there");
+        kill("only_files::child", CHILD, root, step);
         let engine = with_lio(root);
         let adopted = engine.reap().unwrap();
         assert_eq!(ours(), adopted.len(), "{step}: {:?}", disks(root));
         assert!(exported(root).len() <= adopted.len(), "{step}: {:?}", exported(root));
         assert!(initiators(root).len() <= adopted.len(), "{step}: {:?}", initiators(root));
         for disk in adopted {
-            let how = export(root, &disk);
-            // What was written before that disk was exported.
-            let has_said_so = disk.request.epoch == 1 && step.starts_with("lio-");
-            assert!(is_whole(root, disk.request.epoch, has_said_so), "{step}: the disk holds something else");
-            engine.export(&disk, &how).unwrap();
-            assert_eq!((initiators(root).len(), exported(root).len()), (1, 1), "{step}");
-            let (served, told) = ask(root, &how.initiator, &how.secret, &[]);
-            assert!(served && told.contains("Vendor:BOOTD"), "{step}: nobody can log in to it: {told}");
-            engine.detach("pc1", disk.request.epoch).unwrap();
+            is_taken_up(&engine, root, &disk, &file_of(root, disk.request.epoch), step);
         }
         until("its disk is gone", || exported(root).is_empty() && initiators(root).is_empty());
         assert_eq!(ours(), 0, "{step}: {:?}", disks(root));

@@ -171,12 +171,37 @@ pub(crate) fn mark_of(epoch: u64) -> [u8; 512] {
     [0xb0 | epoch as u8; 512]
 }
 
-/// Whether the disk of that boot is the image with what the boot wrote; until it has said so, without that.
-fn is_whole(root: &Path, epoch: u64, has_said_so: bool) -> bool {
-    let (mut expected, found) = (image(1), fs::read(node(root, epoch)).unwrap());
+/// Whether what is there of that boot's disk is the image with what the boot wrote; until it has said so, without that.
+fn is_whole(disk: &Path, epoch: u64, has_said_so: bool) -> bool {
+    let (mut expected, found) = (image(1), fs::read(disk).unwrap());
     let fresh = !has_said_so && found == expected;
     expected[MARKED as usize..][..512].copy_from_slice(&mark_of(epoch));
     fresh || found == expected
+}
+
+/// Has that test of this program, which is told of its root by `variable`, be killed at a step.
+pub(crate) fn kill(test: &str, variable: &str, root: &Path, step: &str) {
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(variable, root)
+        .env(FAULT, step)
+        .status()
+        .unwrap();
+    assert_eq!(status.signal(), Some(9), "{step}: it was not killed there");
+}
+
+/// What one that was killed at a step has left of a disk, which lies at `place`, holds what was written, and is served until its
+/// end.
+pub(crate) fn is_taken_up(engine: &dyn Engine, root: &Path, disk: &Disk, place: &Path, step: &str) {
+    let (how, epoch) = (export(root, disk), disk.request.epoch);
+    // What was written before that disk was exported.
+    let has_said_so = epoch == 1 && step.starts_with("lio-");
+    assert!(is_whole(place, epoch, has_said_so), "{step}: the disk holds something else");
+    engine.export(disk, &how).unwrap();
+    assert_eq!((initiators(root).len(), exported(root).len()), (1, 1), "{step}");
+    let (served, told) = ask(root, &how.initiator, &how.secret, &[]);
+    assert!(served && told.contains("Vendor:BOOTD"), "{step}: nobody can log in to it: {told}");
+    engine.detach("pc1", epoch).unwrap();
 }
 
 pub(crate) fn request(root: &Path, epoch: u64) -> DiskRequest {
@@ -196,13 +221,7 @@ fn a_process_that_is_killed_at_any_step_leaves_nothing_behind() {
     let lab = Lab::sim();
     let root = lab.root.path();
     for step in STEPS {
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "only_kernel::child", "--nocapture", "--test-threads=1"])
-            .env(CHILD, root)
-            .env(FAULT, step)
-            .status()
-            .unwrap();
-        assert_eq!(status.signal(), Some(9), "{step}: it was not killed there");
+        kill("only_kernel::child", CHILD, root, step);
         let engine = Kernel::open(KernelConfig { lio: Some(lio(root)), ..config(root) }).unwrap();
         let adopted = engine.reap().unwrap();
         let parts = 4 * adopted.len() + adopted.len().min(1) + 1;
@@ -210,15 +229,7 @@ fn a_process_that_is_killed_at_any_step_leaves_nothing_behind() {
         assert!(exported(root).len() <= adopted.len(), "{step}: {:?}", exported(root));
         assert!(initiators(root).len() <= adopted.len(), "{step}: {:?}", initiators(root));
         for disk in adopted {
-            let how = export(root, &disk);
-            // What was written before that disk was exported.
-            let has_said_so = disk.request.epoch == 1 && step.starts_with("lio-");
-            assert!(is_whole(root, disk.request.epoch, has_said_so), "{step}: the disk holds something else");
-            engine.export(&disk, &how).unwrap();
-            assert_eq!((initiators(root).len(), exported(root).len()), (1, 1), "{step}");
-            let (served, told) = ask(root, &how.initiator, &how.secret, &[]);
-            assert!(served && told.contains("Vendor:BOOTD"), "{step}: nobody can log in to it: {told}");
-            engine.detach("pc1", disk.request.epoch).unwrap();
+            is_taken_up(&engine, root, &disk, &node(root, disk.request.epoch), step);
         }
         until("its disk is gone", || devices(root) == [format!("{}-space", tag(root))]);
         assert!(exported(root).is_empty(), "{step}: {:?}", exported(root));
